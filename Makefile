@@ -1,0 +1,34 @@
+# What people and CI run. Cargo's own settings (CARGO_TARGET_DIR, CARGO_BUILD_JOBS) are honoured throughout.
+
+.POSIX:
+.SUFFIXES:
+.PHONY: help demo test test-extra check bench
+
+help:
+	@echo 'make demo        build, then show epp at work behind a real Envoy'
+	@echo 'make test        all tests; needs Rust and an Envoy (fetched on first use)'
+	@echo 'make test-extra  tests that need more than that'
+	@echo 'make check       formatting, lints, documentation'
+	@echo 'make bench       benchmarks'
+
+demo:
+	@sh tools/preflight.sh
+	cargo build
+	python3 demo/demo.py
+
+test:
+	@sh tools/preflight.sh
+	ENVOY="$$(python3 tools/envoy.py)" && export ENVOY && cargo test --workspace
+
+test-extra:
+	@echo 'test-extra: nothing to run yet: no test needs more than Rust and Envoy'
+
+check:
+	@sh tools/preflight.sh rustfmt clippy
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
+
+bench:
+	@sh tools/preflight.sh
+	cargo bench --workspace

@@ -1,0 +1,449 @@
+//! One endpoint of a pool: who it is, what its last scrape said, and what we have sent it since.
+//!
+//! Written by that endpoint's scrape task (gauges) and by decisions and tickets (reservations); read once per cycle
+//! through [`Endpoint::sample`]. The fields are relaxed atomics: they are samples of the past, so tearing between
+//! fields is accepted.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::time::Timestamp;
+
+/// Identity of an endpoint inside one pool.
+///
+/// `slot` is dense and small, for bitmaps and scratch arrays; it is reused only after every index has purged it, and
+/// then with another `generation`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EndpointId {
+    /// Dense index, counted from 0.
+    pub slot: u32,
+    /// How often the slot was given out before.
+    pub generation: u32,
+}
+
+/// What discovery says of an endpoint; never changes during its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointMeta {
+    /// Name within its namespace: the pod, or the entry of the endpoints file.
+    pub name: String,
+    /// Namespace; `default` unless said.
+    pub namespace: String,
+    /// Address that traffic and scrapes go to.
+    pub address: IpAddr,
+    /// Port that traffic goes to, 1–65535.
+    pub port: u16,
+    /// Labels, for filters.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl EndpointMeta {
+    /// `ip:port`, IPv6 in brackets: the value of `x-gateway-destination-endpoint`.
+    pub fn destination(&self) -> String {
+        SocketAddr::new(self.address, self.port).to_string()
+    }
+}
+
+/// How far the last scrape can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Freshness {
+    /// Scraped successfully within the staleness threshold.
+    Fresh,
+    /// Scraped once, but this long ago, or failing now.
+    Stale(Duration),
+    /// Not scraped successfully yet.
+    NeverScraped,
+    /// The server answers, but offers no metrics; it is judged by what is in flight alone.
+    NoMetrics,
+}
+
+/// Work, in the units that load is counted in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Requests.
+    pub requests: u32,
+    /// Prompt tokens, estimated where no tokenizer ran.
+    pub prompt_tokens: u64,
+    /// Output tokens, estimated.
+    pub output_tokens: u64,
+}
+
+/// What one cycle sees of an endpoint; sampled once per cycle, so that all plugins see the same values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Load {
+    /// Requests waiting, at the last scrape (`vllm:num_requests_waiting`).
+    pub waiting: u32,
+    /// Requests running, at the last scrape (`vllm:num_requests_running`).
+    pub running: u32,
+    /// Fraction of KV blocks in use, 0–1, at the last scrape (`vllm:kv_cache_usage_perc`).
+    pub kv_used: f64,
+    /// KV cache size in tokens (`block_size` × `num_gpu_blocks` of `vllm:cache_config_info`); 0 when unknown.
+    pub kv_capacity_tokens: u64,
+    /// Dispatched by us since the last scrape began, and not finished: what that scrape cannot show.
+    pub since_scrape: Cost,
+    /// Dispatched by us and not finished. Prompt tokens count until the first token of the answer.
+    pub in_flight: Cost,
+    /// Trust in the scraped fields.
+    pub freshness: Freshness,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        Self {
+            waiting: 0,
+            running: 0,
+            kv_used: 0.0,
+            kv_capacity_tokens: 0,
+            since_scrape: Cost::default(),
+            in_flight: Cost::default(),
+            freshness: Freshness::Fresh,
+        }
+    }
+}
+
+/// What a scrape found; `None` is "the page does not say", which leaves the last value standing.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ScrapedLoad {
+    /// See [`Load::waiting`].
+    pub waiting: Option<u32>,
+    /// See [`Load::running`].
+    pub running: Option<u32>,
+    /// See [`Load::kv_used`].
+    pub kv_used: Option<f64>,
+    /// Tokens per KV block.
+    pub block_size: Option<u32>,
+    /// KV blocks of the GPU.
+    pub num_gpu_blocks: Option<u32>,
+}
+
+/// LoRA adapters of an endpoint (`vllm:lora_requests_info`, newest series).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoraAdapters {
+    /// Adapters with running requests.
+    pub running: Vec<String>,
+    /// Adapters with waiting requests; newer vLLM repeats the running ones here.
+    pub waiting: Vec<String>,
+    /// Adapters that fit in one batch (`max_lora`); 0 when unknown.
+    pub max: u32,
+}
+
+/// Marks the moment a scrape began; hand it back with the result.
+///
+/// What was dispatched before the mark may show in the scraped page, what came after it cannot.
+#[derive(Clone, Copy, Debug)]
+pub struct ScrapeMark {
+    requests: u32,
+    prompt_tokens: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum ScrapeState {
+    Never = 0,
+    Ok = 1,
+    Failing = 2,
+    NoMetrics = 3,
+}
+
+/// The gauges of the last scrape, in a cache line of their own.
+#[repr(align(64))]
+struct Scraped {
+    waiting: AtomicU32,
+    running: AtomicU32,
+    kv_used_bits: AtomicU64,
+    kv_capacity_tokens: AtomicU64,
+    block_size: AtomicU32,
+    at: AtomicU64,
+    seen_requests: AtomicU32,
+    seen_prompt_tokens: AtomicU64,
+    state: AtomicU8,
+}
+
+/// What we dispatched, in a cache line of its own: scrapes and decisions do not slow each other.
+#[repr(align(64))]
+#[derive(Default)]
+struct Dispatched {
+    requests: AtomicU32,
+    prompt_tokens: AtomicU64,
+    in_flight_requests: AtomicU32,
+    in_flight_prompt_tokens: AtomicU64,
+    in_flight_output_tokens: AtomicU64,
+}
+
+/// One endpoint. Shared by `Arc`: requests in flight keep theirs after it left the pool.
+pub struct Endpoint {
+    /// Identity in its pool.
+    pub id: EndpointId,
+    /// What discovery says.
+    pub meta: EndpointMeta,
+    /// `ip:port`, made once.
+    pub destination: String,
+    scraped: Scraped,
+    dispatched: Dispatched,
+    lora: ArcSwap<LoraAdapters>,
+}
+
+impl std::fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}@{}", self.meta.namespace, self.meta.name, self.destination)
+    }
+}
+
+impl Endpoint {
+    /// Makes an endpoint that was never scraped and holds no reservation.
+    pub fn new(id: EndpointId, meta: EndpointMeta) -> Self {
+        let destination = meta.destination();
+        let scraped = Scraped {
+            waiting: AtomicU32::new(0),
+            running: AtomicU32::new(0),
+            kv_used_bits: AtomicU64::new(0f64.to_bits()),
+            kv_capacity_tokens: AtomicU64::new(0),
+            block_size: AtomicU32::new(0),
+            at: AtomicU64::new(0),
+            seen_requests: AtomicU32::new(0),
+            seen_prompt_tokens: AtomicU64::new(0),
+            state: AtomicU8::new(ScrapeState::Never as u8),
+        };
+        Self { id, meta, destination, scraped, dispatched: Dispatched::default(), lora: ArcSwap::default() }
+    }
+
+    /// Samples the load for one cycle. Scrapes older than `staleness` count as stale.
+    pub fn sample(&self, now: Timestamp, staleness: Duration) -> Load {
+        let in_flight = Cost {
+            requests: self.dispatched.in_flight_requests.load(Relaxed),
+            prompt_tokens: self.dispatched.in_flight_prompt_tokens.load(Relaxed),
+            output_tokens: self.dispatched.in_flight_output_tokens.load(Relaxed),
+        };
+        // Counters of a long life wrap; the difference does not. What finished meanwhile no longer counts, hence `min`.
+        let unseen = self.dispatched.requests.load(Relaxed);
+        let unseen = unseen.wrapping_sub(self.scraped.seen_requests.load(Relaxed));
+        let unseen_tokens = self.dispatched.prompt_tokens.load(Relaxed);
+        let unseen_tokens = unseen_tokens.wrapping_sub(self.scraped.seen_prompt_tokens.load(Relaxed));
+        Load {
+            waiting: self.scraped.waiting.load(Relaxed),
+            running: self.scraped.running.load(Relaxed),
+            kv_used: f64::from_bits(self.scraped.kv_used_bits.load(Relaxed)),
+            kv_capacity_tokens: self.scraped.kv_capacity_tokens.load(Relaxed),
+            since_scrape: Cost {
+                requests: unseen.min(in_flight.requests),
+                prompt_tokens: unseen_tokens.min(in_flight.prompt_tokens),
+                output_tokens: 0,
+            },
+            in_flight,
+            freshness: self.freshness(now, staleness),
+        }
+    }
+
+    /// Trust in the scraped fields at `now`.
+    pub fn freshness(&self, now: Timestamp, staleness: Duration) -> Freshness {
+        let state = self.scraped.state.load(Relaxed);
+        let at = self.scraped.at.load(Relaxed);
+        let age = now.since(Timestamp(at));
+        match state {
+            s if s == ScrapeState::NoMetrics as u8 => Freshness::NoMetrics,
+            s if s == ScrapeState::Ok as u8 && age <= staleness => Freshness::Fresh,
+            s if s == ScrapeState::Never as u8 || at == 0 => Freshness::NeverScraped,
+            _ => Freshness::Stale(age),
+        }
+    }
+
+    /// Marks the beginning of a scrape.
+    pub fn begin_scrape(&self) -> ScrapeMark {
+        ScrapeMark {
+            requests: self.dispatched.requests.load(Relaxed),
+            prompt_tokens: self.dispatched.prompt_tokens.load(Relaxed),
+        }
+    }
+
+    /// Stores what a scrape found. Fields that the page lacked keep their last value.
+    pub fn store_scrape(&self, mark: ScrapeMark, found: &ScrapedLoad, now: Timestamp) {
+        let scraped = &self.scraped;
+        if let Some(waiting) = found.waiting {
+            scraped.waiting.store(waiting, Relaxed);
+        }
+        if let Some(running) = found.running {
+            scraped.running.store(running, Relaxed);
+        }
+        if let Some(kv_used) = found.kv_used {
+            scraped.kv_used_bits.store(kv_used.to_bits(), Relaxed);
+        }
+        if let Some(block_size) = found.block_size {
+            scraped.block_size.store(block_size, Relaxed);
+            if let Some(blocks) = found.num_gpu_blocks {
+                scraped.kv_capacity_tokens.store(u64::from(block_size) * u64::from(blocks), Relaxed);
+            }
+        }
+        scraped.seen_requests.store(mark.requests, Relaxed);
+        scraped.seen_prompt_tokens.store(mark.prompt_tokens, Relaxed);
+        scraped.at.store(now.0.max(1), Relaxed);
+        scraped.state.store(ScrapeState::Ok as u8, Relaxed);
+    }
+
+    /// Notes that the server refuses connections or failed several scrapes in a row: it counts as stale at once.
+    pub fn store_scrape_failing(&self) {
+        self.scraped.state.store(ScrapeState::Failing as u8, Relaxed);
+    }
+
+    /// Notes that the server answers but offers no metrics: what it said before no longer counts.
+    pub fn store_no_metrics(&self) {
+        self.scraped.waiting.store(0, Relaxed);
+        self.scraped.running.store(0, Relaxed);
+        self.scraped.kv_used_bits.store(0f64.to_bits(), Relaxed);
+        self.scraped.state.store(ScrapeState::NoMetrics as u8, Relaxed);
+    }
+
+    /// LoRA adapters, as of the last scrape that had them.
+    pub fn lora(&self) -> Arc<LoraAdapters> {
+        self.lora.load_full()
+    }
+
+    /// Replaces the LoRA adapters if they differ.
+    pub fn store_lora(&self, adapters: LoraAdapters) {
+        if **self.lora.load() != adapters {
+            self.lora.store(Arc::new(adapters));
+        }
+    }
+
+    /// Tokens per KV block (`block_size` of `vllm:cache_config_info`); `None` until a scrape told.
+    pub fn block_size(&self) -> Option<u32> {
+        Some(self.scraped.block_size.load(Relaxed)).filter(|&size| size > 0)
+    }
+}
+
+/// The load that a decided request puts on its endpoint. Dropping it gives everything back.
+#[derive(Debug)]
+pub struct Reservation {
+    endpoint: Arc<Endpoint>,
+    cost: Cost,
+}
+
+impl Reservation {
+    /// Puts `cost` on the endpoint, visible to the next sample.
+    pub fn new(endpoint: Arc<Endpoint>, cost: Cost) -> Self {
+        let dispatched = &endpoint.dispatched;
+        dispatched.in_flight_requests.fetch_add(cost.requests, Relaxed);
+        dispatched.in_flight_prompt_tokens.fetch_add(cost.prompt_tokens, Relaxed);
+        dispatched.in_flight_output_tokens.fetch_add(cost.output_tokens, Relaxed);
+        dispatched.requests.fetch_add(cost.requests, Relaxed);
+        dispatched.prompt_tokens.fetch_add(cost.prompt_tokens, Relaxed);
+        Self { endpoint, cost }
+    }
+
+    /// The endpoint that carries the load.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Gives the prompt part back: the prompt is computed once the first token came. Idempotent.
+    pub fn first_token(&mut self) {
+        let tokens = std::mem::take(&mut self.cost.prompt_tokens);
+        self.endpoint.dispatched.in_flight_prompt_tokens.fetch_sub(tokens, Relaxed);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.first_token();
+        let dispatched = &self.endpoint.dispatched;
+        dispatched.in_flight_requests.fetch_sub(self.cost.requests, Relaxed);
+        dispatched.in_flight_output_tokens.fetch_sub(self.cost.output_tokens, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint() -> Arc<Endpoint> {
+        let meta = EndpointMeta {
+            name: "a".into(),
+            namespace: "default".into(),
+            address: "fd00::1".parse().unwrap(),
+            port: 8000,
+            labels: BTreeMap::new(),
+        };
+        Arc::new(Endpoint::new(EndpointId { slot: 0, generation: 0 }, meta))
+    }
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const COST: Cost = Cost { requests: 1, prompt_tokens: 100, output_tokens: 10 };
+
+    #[test]
+    fn ipv6_destinations_are_bracketed() {
+        assert_eq!(endpoint().destination, "[fd00::1]:8000");
+    }
+
+    #[test]
+    fn a_scrape_shows_only_what_was_dispatched_before_it_began() {
+        let endpoint = endpoint();
+        let before = Reservation::new(endpoint.clone(), COST);
+        let mark = endpoint.begin_scrape();
+        let during = Reservation::new(endpoint.clone(), COST);
+        endpoint.store_scrape(mark, &ScrapedLoad::default(), Timestamp(1));
+        let load = endpoint.sample(Timestamp(1), SECOND);
+        assert_eq!((load.in_flight.requests, load.since_scrape.requests), (2, 1));
+        assert_eq!(load.since_scrape.prompt_tokens, 100);
+        drop((before, during));
+        let load = endpoint.sample(Timestamp(1), SECOND);
+        assert_eq!((load.in_flight, load.since_scrape), (Cost::default(), Cost::default()));
+    }
+
+    #[test]
+    fn the_first_token_releases_the_prompt_part_once() {
+        let endpoint = endpoint();
+        let mut reservation = Reservation::new(endpoint.clone(), COST);
+        reservation.first_token();
+        reservation.first_token();
+        let load = endpoint.sample(Timestamp(0), SECOND);
+        assert_eq!(load.in_flight, Cost { requests: 1, prompt_tokens: 0, output_tokens: 10 });
+        drop(reservation);
+        assert_eq!(endpoint.sample(Timestamp(0), SECOND).in_flight, Cost::default());
+    }
+
+    #[test]
+    fn freshness_follows_age_and_failures() {
+        let endpoint = endpoint();
+        let at = |nanos| endpoint.freshness(Timestamp(nanos), SECOND);
+        assert_eq!(at(5), Freshness::NeverScraped);
+        endpoint.store_scrape_failing();
+        assert_eq!(at(5), Freshness::NeverScraped);
+        endpoint.store_scrape(endpoint.begin_scrape(), &ScrapedLoad::default(), Timestamp(10));
+        assert_eq!(at(1_000_000_010), Freshness::Fresh);
+        assert_eq!(at(1_000_000_011), Freshness::Stale(Duration::from_nanos(1_000_000_001)));
+        endpoint.store_scrape_failing();
+        assert_eq!(at(20), Freshness::Stale(Duration::from_nanos(10)));
+        endpoint.store_scrape(
+            endpoint.begin_scrape(),
+            &ScrapedLoad { waiting: Some(50), ..ScrapedLoad::default() },
+            Timestamp(15),
+        );
+        endpoint.store_no_metrics();
+        assert_eq!(at(20), Freshness::NoMetrics);
+        assert_eq!(endpoint.sample(Timestamp(20), SECOND).waiting, 0, "what it said before no longer counts");
+    }
+
+    #[test]
+    fn a_page_that_lacks_a_gauge_leaves_its_last_value() {
+        let endpoint = endpoint();
+        let full = ScrapedLoad {
+            waiting: Some(3),
+            kv_used: Some(0.5),
+            block_size: Some(16),
+            num_gpu_blocks: Some(10),
+            ..ScrapedLoad::default()
+        };
+        endpoint.store_scrape(endpoint.begin_scrape(), &full, Timestamp(1));
+        endpoint.store_scrape(
+            endpoint.begin_scrape(),
+            &ScrapedLoad { running: Some(2), ..ScrapedLoad::default() },
+            Timestamp(2),
+        );
+        let load = endpoint.sample(Timestamp(2), SECOND);
+        assert_eq!((load.waiting, load.running, load.kv_capacity_tokens), (3, 2, 160));
+        assert_eq!(endpoint.block_size(), Some(16));
+    }
+}

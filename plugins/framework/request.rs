@@ -1,0 +1,52 @@
+//! What the picker knows of a client's request.
+
+use std::borrow::Cow;
+
+use crate::slot::SlotValues;
+
+/// The part of a request that decides which blocks of a model server's cache it can reuse.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Prompt {
+    /// The request has none that the parser understands.
+    #[default]
+    None,
+    /// Text; chat messages are joined as `ChatML`, several prompts by one space.
+    Text(String),
+    /// Token ids that the client sent.
+    Tokens(Vec<u32>),
+}
+
+/// Bytes of prompt text that are taken for one token where no tokenizer ran.
+pub const BYTES_PER_TOKEN: usize = 4;
+
+impl Prompt {
+    /// The bytes that prefix hashing chains over: the text, or four little-endian bytes per token.
+    pub fn bytes(&self) -> Cow<'_, [u8]> {
+        match self {
+            Self::None => Cow::Borrowed(&[]),
+            Self::Text(text) => Cow::Borrowed(text.as_bytes()),
+            Self::Tokens(tokens) => Cow::Owned(tokens.iter().flat_map(|token| token.to_le_bytes()).collect()),
+        }
+    }
+}
+
+/// One request, as plugins see it. Its prompt is never logged or recorded.
+#[derive(Debug, Default)]
+pub struct InferenceRequest {
+    /// `x-request-id`, or a UUID made here. Chosen by the client, so not unique.
+    pub request_id: String,
+    /// Model that the client asked for.
+    pub model: String,
+    /// Model that the server is asked for: after rewriting.
+    pub target_model: String,
+    /// Whether the client asked for a stream.
+    pub stream: bool,
+    /// The prompt; of a very long one the beginning.
+    pub prompt: Prompt,
+    /// Tokens of the whole prompt, estimated where no tokenizer ran.
+    pub prompt_tokens: u64,
+    /// Priority of the request's objective; negative means sheddable.
+    pub priority: i32,
+    /// Values that plugins leave for one another.
+    pub slots: SlotValues,
+}

@@ -1,0 +1,115 @@
+//! One decision: filters, scorers, a picker per profile, a handler over the profiles.
+//!
+//! Everything here is synchronous and a pure function of its arguments; `cycle.now` is the only time and `rng` the
+//! only chance. Commits learn from a decision inside the critical section that made it.
+
+use rand::rngs::SmallRng;
+use smallvec::SmallVec;
+
+use crate::endpoint::Load;
+use crate::request::InferenceRequest;
+use crate::snapshot::{Candidates, Snapshot};
+use crate::time::Timestamp;
+
+/// One decision being made.
+#[derive(Clone, Copy, Debug)]
+pub struct Cycle<'a> {
+    /// The request to place.
+    pub request: &'a InferenceRequest,
+    /// The pool when the decision began.
+    pub pool: &'a Snapshot,
+    /// One load per endpoint of `pool`, same order.
+    pub loads: &'a [Load],
+    /// Profiles that ran so far.
+    pub runs: &'a ProfileRuns,
+    /// When the decision began.
+    pub now: Timestamp,
+}
+
+/// Removes candidates.
+pub trait Filter: Send + Sync {
+    /// Keeps those that may serve the request. Nobody left means that the profile fails.
+    fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, rng: &mut SmallRng);
+}
+
+/// Rates candidates.
+pub trait Scorer: Send + Sync {
+    /// Writes one score per candidate into `scores`, in candidate order, \[0, 1\], 1 is best. The caller clamps; NaN
+    /// counts 0.
+    fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]);
+}
+
+/// Chooses among rated candidates.
+pub trait Picker: Send + Sync {
+    /// Pushes the positions of the chosen candidates onto `picks`, best first. `scores` holds the weighted sum per
+    /// candidate. There is at least one candidate.
+    fn pick(
+        &self,
+        cycle: &Cycle<'_>,
+        candidates: &Candidates<'_>,
+        scores: &[f64],
+        rng: &mut SmallRng,
+        picks: &mut Picks,
+    );
+}
+
+/// Positions of chosen candidates, best first.
+pub type Picks = SmallVec<[u32; 4]>;
+
+/// What became of one profile.
+#[derive(Clone, Debug)]
+pub struct ProfileRun {
+    /// Position of the profile in the configuration.
+    pub profile: usize,
+    /// Indices into the snapshot, best first; `None` when the profile failed.
+    pub picks: Option<Picks>,
+}
+
+/// The profiles that ran, in the order they ran.
+pub type ProfileRuns = SmallVec<[ProfileRun; 2]>;
+
+/// Says which profiles run, and makes a decision of their results.
+pub trait ProfileHandler: Send + Sync {
+    /// Positions of the profiles to run now, given what ran before; empty when all is known.
+    fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]>;
+
+    /// Makes the decision of `cycle.runs`.
+    fn decide(&self, cycle: &Cycle<'_>, profiles: &[String]) -> Result<Decision, Unschedulable>;
+}
+
+/// Where the request goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// Position of the profile whose picks these are.
+    pub primary: usize,
+    /// Endpoints as indices into the snapshot; the first is preferred, the rest are ordered fallbacks. Never empty.
+    pub targets: Picks,
+}
+
+/// Why no decision could be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unschedulable {
+    /// The profile's filters removed everybody.
+    #[error(
+        "no pods available for the given request: the filters of profile {profile:?} removed all candidates"
+    )]
+    Drained {
+        /// Name of the profile.
+        profile: String,
+    },
+    /// No profile was run.
+    #[error("failed to run any scheduler profile")]
+    NoProfileRun,
+    /// The handler needs another number of results.
+    #[error("the single profile handler needs exactly one profile, but {ran} ran")]
+    NotSingle {
+        /// Number of profiles that ran.
+        ran: usize,
+    },
+}
+
+/// Learns from a decision, inside the critical section that made it: the next decision sees it. Quick, never waits.
+pub trait Commit: Send + Sync {
+    /// Learns that `cycle.request` goes to `decision.targets`.
+    fn commit(&self, cycle: &Cycle<'_>, decision: &Decision);
+}

@@ -1,0 +1,1 @@
+//! The built-in plugins, and the one table that lists them.

@@ -1,0 +1,5 @@
+//! `epp`: an Endpoint Picker for the Kubernetes Gateway API Inference Extension.
+//!
+//! The code map is ARCHITECTURE.md; modules stand here in reading order.
+
+pub mod clock;

@@ -1,0 +1,3 @@
+//! The `epp` binary.
+
+fn main() {}
