@@ -1,0 +1,3 @@
+//! The pickers, one file per type.
+
+pub(crate) mod max_score;

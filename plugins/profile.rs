@@ -1,0 +1,3 @@
+//! The profile handlers, one file per type.
+
+pub(crate) mod single;

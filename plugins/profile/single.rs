@@ -1,0 +1,104 @@
+//! `single-profile-handler`: runs the one profile there is, and its picks are the decision.
+//!
+//! Like Gateway API Inference Extension v1.0.1 it runs every profile it is given, and refuses the result unless there
+//! is exactly one.
+
+use std::sync::Arc;
+
+use epp_framework::plugin::{BuildContext, Kind, Parameters, Plugin, PluginType};
+use epp_framework::scheduling::{Cycle, Decision, ProfileHandler, Unschedulable};
+use smallvec::SmallVec;
+
+/// `single-profile-handler`.
+pub(crate) const TYPE: PluginType = PluginType {
+    name: "single-profile-handler",
+    summary: "Runs the one profile there is, and takes its picks.",
+    parameters: &[],
+    kinds: &[Kind::ProfileHandler],
+    build,
+};
+
+fn build(_parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
+    Plugin { profile_handler: Some(Arc::new(SingleProfileHandler)), ..Plugin::default() }
+}
+
+struct SingleProfileHandler;
+
+impl ProfileHandler for SingleProfileHandler {
+    fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]> {
+        let ran = |profile: &usize| cycle.runs.iter().any(|run| run.profile == *profile);
+        (0..profiles.len()).filter(|profile| !ran(profile)).collect()
+    }
+
+    fn decide(&self, cycle: &Cycle<'_>, profiles: &[String]) -> Result<Decision, Unschedulable> {
+        let run = match cycle.runs.as_slice() {
+            [] => return Err(Unschedulable::NoProfileRun),
+            [run] => run,
+            runs => return Err(Unschedulable::NotSingle { ran: runs.len() }),
+        };
+        match &run.picks {
+            Some(picks) if !picks.is_empty() => Ok(Decision { primary: run.profile, targets: picks.clone() }),
+            _ => Err(Unschedulable::Drained {
+                profile: profiles.get(run.profile).cloned().unwrap_or_default(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use epp_framework::endpoint::Load;
+    use epp_framework::scheduling::{Picks, ProfileRun, ProfileRuns};
+    use smallvec::smallvec;
+
+    use super::*;
+    use crate::testing::Pool;
+
+    fn run(profile: usize, picks: Option<Picks>) -> ProfileRun {
+        ProfileRun { profile, picks }
+    }
+
+    #[test]
+    fn exactly_one_successful_profile_makes_a_decision() {
+        let drained = || Err(Unschedulable::Drained { profile: "default".into() });
+        let cases: [(&str, ProfileRuns, Result<Decision, Unschedulable>); 5] = [
+            (
+                "one",
+                smallvec![run(0, Some(smallvec![2, 0]))],
+                Ok(Decision { primary: 0, targets: smallvec![2, 0] }),
+            ),
+            ("SP1", smallvec![run(0, None)], drained()),
+            ("nothing picked", smallvec![run(0, Some(Picks::new()))], drained()),
+            (
+                "SP2",
+                smallvec![run(0, Some(smallvec![0])), run(1, Some(smallvec![1]))],
+                Err(Unschedulable::NotSingle { ran: 2 }),
+            ),
+            ("none", smallvec![], Err(Unschedulable::NoProfileRun)),
+        ];
+        let mut pool = Pool::new([Load::default(); 3]);
+        for (name, runs, want) in cases {
+            pool.runs = runs;
+            assert_eq!(
+                SingleProfileHandler.decide(&pool.cycle(), &["default".into(), "other".into()]),
+                want,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn profiles_run_until_each_has() {
+        let profiles = ["a".to_owned(), "b".to_owned()];
+        let mut pool = Pool::new([]);
+        let cases: [(ProfileRuns, &[usize]); 3] = [
+            (smallvec![], &[0, 1]),
+            (smallvec![run(1, None)], &[0]),
+            (smallvec![run(0, None), run(1, None)], &[]),
+        ];
+        for (runs, want) in cases {
+            pool.runs = runs;
+            assert_eq!(SingleProfileHandler.next(&pool.cycle(), &profiles).as_slice(), want);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! The scorers, one file per type.
+
+pub(crate) mod kv_cache_utilization;
+pub(crate) mod prefix_cache;
+pub(crate) mod queue;
