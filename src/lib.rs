@@ -3,3 +3,4 @@
 //! The code map is ARCHITECTURE.md; modules stand here in reading order.
 
 pub mod clock;
+pub mod sim;

@@ -1,0 +1,14 @@
+//! Simulated model servers: vLLM seen from outside, without a GPU. Entry points: [`engine::Engine`] (pure, in virtual
+//! time) and [`server::SimServer`] (the same engine at real time behind HTTP).
+//!
+//! Modelled: steps with a token budget shared by decodes and prefill chunks, seats, a first-come queue, KV blocks,
+//! the prefix cache with its eviction order, preemption with recomputation, step times as a sum of linear costs, the
+//! OpenAI routes with their streams and errors, and the metrics page.
+//!
+//! Not modelled: what the text says, early ends (every answer is as long as it was asked to be), LoRA, data
+//! parallelism, KV events, prefill/decode disaggregation, jitter, the API server's own time, asynchronous scheduling.
+
+pub mod args;
+pub mod engine;
+pub mod server;
+pub mod text;
