@@ -3,4 +3,7 @@
 //! The code map is ARCHITECTURE.md; modules stand here in reading order.
 
 pub mod clock;
+pub mod config;
+pub mod discovery;
+pub mod file_watch;
 pub mod sim;

@@ -1,0 +1,226 @@
+//! `EndpointPickerConfig` as written; [`read`] is the entry point.
+//!
+//! The envelope is strict: what is not known is refused, with its place. Both API groups of `v1alpha1` are taken. What
+//! the plugins and profiles mean, which defaults apply and whether references resolve is left to [`build`].
+
+pub mod build;
+pub mod node;
+mod parameters;
+pub mod problem;
+
+use crate::config::node::{Fields, Node, Value};
+use crate::config::problem::{Position, Problem, Problems, shown};
+
+/// The configuration that applies when none is given: three scorers, weighted 2, 2, 3.
+pub const DEFAULT_CONFIG: &str = "\
+apiVersion: inference.networking.x-k8s.io/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- type: queue-scorer
+- type: kv-cache-utilization-scorer
+- type: prefix-cache-scorer
+schedulingProfiles:
+- name: default
+  plugins:
+  - pluginRef: queue-scorer
+    weight: 2
+  - pluginRef: kv-cache-utilization-scorer
+    weight: 2
+  - pluginRef: prefix-cache-scorer
+    weight: 3
+";
+
+const KIND: &str = "EndpointPickerConfig";
+const GIE_API: &str = "inference.networking.x-k8s.io/v1alpha1";
+const LLM_D_API: &str = "llm-d.ai/v1alpha1";
+
+/// Fields of the envelope that later versions know and that do nothing here.
+const UNSUPPORTED: [&str; 6] =
+    ["featureGates", "saturationDetector", "dataLayer", "flowControl", "parser", "requestHandler"];
+
+/// Which group the file was written for. They differ in what they take as `parameters`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ApiVersion {
+    /// `inference.networking.x-k8s.io/v1alpha1`, also when the file does not say: unknown parameters are ignored.
+    #[default]
+    Gie,
+    /// `llm-d.ai/v1alpha1`: unknown parameters are refused.
+    LlmD,
+}
+
+/// A value and the place where it is written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Where it is written.
+    pub at: Position,
+}
+
+/// One file. Entries that are not usable, and were told, lack their `Option`al fields.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointPickerConfig {
+    /// Group that the file was written for.
+    pub api_version: ApiVersion,
+    /// `plugins`, in file order.
+    pub plugins: Vec<PluginSpec>,
+    /// `schedulingProfiles`, in file order; empty means that one is synthesized.
+    pub profiles: Vec<ProfileSpec>,
+}
+
+/// One entry of `plugins`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PluginSpec {
+    /// Where the entry begins.
+    pub at: Position,
+    /// `name`, or `type` where there is none.
+    pub name: Option<Located<String>>,
+    /// `type`.
+    pub type_name: Option<Located<String>>,
+    /// `parameters`, as written.
+    pub parameters: Option<Node>,
+}
+
+/// One entry of `schedulingProfiles`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProfileSpec {
+    /// Where the entry begins.
+    pub at: Position,
+    /// `name`.
+    pub name: Option<Located<String>>,
+    /// `plugins`, in file order.
+    pub plugins: Vec<PluginRef>,
+}
+
+/// One entry of a profile's `plugins`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PluginRef {
+    /// `pluginRef`.
+    pub name: Located<String>,
+    /// `weight`; may be anything that YAML calls a number.
+    pub weight: Option<Located<f64>>,
+}
+
+/// Reads a file. `None` only where there is nothing that could be composed; an empty text is [`DEFAULT_CONFIG`].
+pub fn read(text: &str) -> (Option<EndpointPickerConfig>, Vec<Problem>) {
+    let mut problems = Problems::default();
+    let config = read_into(text, &mut problems);
+    (config, problems.into_vec())
+}
+
+/// The configuration that applies when none is given.
+pub fn default_config() -> EndpointPickerConfig {
+    read(DEFAULT_CONFIG).0.expect("the built-in text is a configuration")
+}
+
+fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig> {
+    let root = match node::parse(text) {
+        Ok(root) => root,
+        Err(problem) => {
+            problems.push(problem);
+            return None;
+        }
+    };
+    if root.value == Value::Null {
+        problems.warning(Position::START, "the configuration is empty, the built-in default applies");
+        return Some(default_config());
+    }
+    let fields = root.fields("the configuration", problems)?;
+    let api_version = read_api_version(&fields, problems);
+    expect_kind(&fields, problems);
+    let mut known = vec!["apiVersion", "kind", "plugins", "schedulingProfiles"];
+    known.extend(UNSUPPORTED);
+    fields.refuse_unknown(&known, problems);
+    for (key, at, node) in fields.iter() {
+        if UNSUPPORTED.contains(&key) && !node.is_empty() {
+            problems.error(at, format!("{} is not supported yet, remove it or leave it empty", shown(key)));
+        }
+    }
+    let items = |key: &str, problems: &mut Problems| {
+        fields.get(key).map_or(&[][..], |node| node.list(&shown(key), problems))
+    };
+    let plugins = items("plugins", problems).iter().filter_map(|node| read_plugin(node, problems)).collect();
+    let profiles = items("schedulingProfiles", problems);
+    let profiles = profiles.iter().filter_map(|node| read_profile(node, problems)).collect();
+    Some(EndpointPickerConfig { api_version, plugins, profiles })
+}
+
+fn read_api_version(fields: &Fields<'_>, problems: &mut Problems) -> ApiVersion {
+    let Some(node) = fields.get("apiVersion") else {
+        problems.warning(fields.at, format!("`apiVersion` is missing, `{GIE_API}` is assumed"));
+        return ApiVersion::default();
+    };
+    match node.string("`apiVersion`", problems) {
+        Some(GIE_API) | None => ApiVersion::Gie,
+        Some(LLM_D_API) => ApiVersion::LlmD,
+        Some(other) => {
+            let message =
+                format!("`apiVersion`: expected `{GIE_API}` or `{LLM_D_API}`, found {}", shown(other));
+            problems.error(node.at, message);
+            ApiVersion::default()
+        }
+    }
+}
+
+fn expect_kind(fields: &Fields<'_>, problems: &mut Problems) {
+    let Some(node) = fields.get("kind") else {
+        problems.warning(fields.at, format!("`kind` is missing, `{KIND}` is assumed"));
+        return;
+    };
+    if let Some(kind) = node.string("`kind`", problems).filter(|kind| *kind != KIND) {
+        problems.error(node.at, format!("`kind`: expected `{KIND}`, found {}", shown(kind)));
+    }
+}
+
+fn read_plugin(node: &Node, problems: &mut Problems) -> Option<PluginSpec> {
+    let fields = node.fields("entry of `plugins`", problems)?;
+    fields.refuse_unknown(&["name", "type", "parameters"], problems);
+    let name = read_text(&fields, "name", problems);
+    let whose = name.as_ref().map_or_else(String::new, |name| format!(" {}", shown(&name.value)));
+    let type_name = read_required(&fields, "type", &format!("plugin{whose}"), problems);
+    let name = name.or_else(|| type_name.clone());
+    Some(PluginSpec { at: node.at, name, type_name, parameters: fields.get("parameters").cloned() })
+}
+
+fn read_profile(node: &Node, problems: &mut Problems) -> Option<ProfileSpec> {
+    let fields = node.fields("entry of `schedulingProfiles`", problems)?;
+    fields.refuse_unknown(&["name", "plugins"], problems);
+    let name = read_required(&fields, "name", "scheduling profile", problems);
+    let plugins = fields.get("plugins").map_or(&[][..], |node| node.list("`plugins`", problems));
+    let plugins = plugins.iter().filter_map(|node| read_reference(node, problems)).collect();
+    Some(ProfileSpec { at: node.at, name, plugins })
+}
+
+fn read_reference(node: &Node, problems: &mut Problems) -> Option<PluginRef> {
+    let fields = node.fields("entry of a profile's `plugins`", problems)?;
+    fields.refuse_unknown(&["pluginRef", "weight"], problems);
+    let name = read_required(&fields, "pluginRef", "entry of a profile's `plugins`", problems);
+    let weight = fields
+        .get("weight")
+        .and_then(|node| Some(Located { value: node.number("`weight`", problems)?, at: node.at }));
+    Some(PluginRef { name: name?, weight })
+}
+
+/// The string at `key`, unless it is absent, empty, or no string, which is told.
+fn read_text(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Option<Located<String>> {
+    let node = fields.get(key)?;
+    let value = node.string(&shown(key), problems).filter(|value| !value.is_empty())?;
+    Some(Located { value: value.to_owned(), at: node.at })
+}
+
+/// The same, where `what` cannot be without.
+fn read_required(
+    fields: &Fields<'_>,
+    key: &str,
+    what: &str,
+    problems: &mut Problems,
+) -> Option<Located<String>> {
+    match fields.get(key).map(|node| &node.value) {
+        None => problems.error(fields.at, format!("{what} has no {}", shown(key))),
+        Some(Value::String(value)) if value.is_empty() => {
+            problems.error(fields.at, format!("{what} has an empty {}", shown(key)));
+        }
+        Some(_) => return read_text(fields, key, problems),
+    }
+    None
+}

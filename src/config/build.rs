@@ -1,0 +1,402 @@
+//! From a configuration to a [`Composition`]: [`compose`], or [`load`] from text.
+//!
+//! Injects the defaults, resolves the references, checks the parameters, and tells every problem it finds. Pure: no
+//! plugin is built here, the caller does that with each instance's `plugin_type.build`.
+
+use std::collections::HashMap;
+
+use epp_framework::plugin::{Kind, Parameters, PluginType};
+
+use crate::config::problem::{Position, Problem, Problems, did_you_mean, shown, shown_list};
+use crate::config::{EndpointPickerConfig, PluginSpec, ProfileSpec, parameters, read_into};
+
+const DEFAULT_PROFILE: &str = "default";
+const DEFAULT_HANDLER: &str = "single-profile-handler";
+const DEFAULT_PICKER: &str = "max-score-picker";
+
+/// Weight of a scorer that is referenced without one.
+const DEFAULT_WEIGHT: f64 = 1.0;
+
+/// Most plugins, profiles and references (of all profiles together) that one configuration may have, of each.
+const MAX_ENTRIES: usize = 1000;
+
+/// What to build, and how it hangs together; numbers are positions in `instances`.
+#[derive(Clone, Debug)]
+pub struct Composition {
+    /// Plugins in file order, then injected ones.
+    pub instances: Vec<InstancePlan>,
+    /// Profiles in file order; at least one.
+    pub profiles: Vec<ProfilePlan>,
+    /// The profile handler.
+    pub handler: usize,
+}
+
+/// One plugin to build.
+#[derive(Clone)]
+pub struct InstancePlan {
+    /// Name, unique in the composition.
+    pub name: String,
+    /// Its type.
+    pub plugin_type: &'static PluginType,
+    /// Its parameters, validated and complete.
+    pub parameters: Parameters,
+}
+
+impl std::fmt::Debug for InstancePlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{} {:?}", self.name, self.plugin_type.name, self.parameters)
+    }
+}
+
+/// One scheduling profile.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProfilePlan {
+    /// Name, unique in the composition.
+    pub name: String,
+    /// Filters, in the order they run.
+    pub filters: Vec<usize>,
+    /// Scorers with their weights, in file order. A weight is finite; it may be zero or negative.
+    pub scorers: Vec<(usize, f64)>,
+    /// The picker.
+    pub picker: usize,
+}
+
+/// Reads and composes a file. The composition is there if and only if no problem is an error.
+pub fn load(text: &str, types: &'static [PluginType]) -> (Option<Composition>, Vec<Problem>) {
+    let mut problems = Problems::default();
+    let config = read_into(text, &mut problems);
+    let composition = config.and_then(|config| Composer::new(&config, types, &mut problems).compose());
+    (composition.filter(|_| !problems.has_errors()), problems.into_vec())
+}
+
+/// Composes what was read. `None` if any problem is an error, or if reading left an entry without its name.
+pub fn compose(
+    config: &EndpointPickerConfig,
+    types: &'static [PluginType],
+) -> (Option<Composition>, Vec<Problem>) {
+    let mut problems = Problems::default();
+    let composition = Composer::new(config, types, &mut problems).compose();
+    (composition.filter(|_| !problems.has_errors()), problems.into_vec())
+}
+
+/// A name that references may use.
+#[derive(Clone, Copy)]
+struct Declared {
+    at: Position,
+    /// `None` when the entry is broken, which was told.
+    instance: Option<usize>,
+    referenced: bool,
+}
+
+struct Composer<'a> {
+    config: &'a EndpointPickerConfig,
+    types: &'static [PluginType],
+    problems: &'a mut Problems,
+    instances: Vec<InstancePlan>,
+    names: HashMap<String, Declared>,
+}
+
+impl<'a> Composer<'a> {
+    fn new(
+        config: &'a EndpointPickerConfig,
+        types: &'static [PluginType],
+        problems: &'a mut Problems,
+    ) -> Self {
+        Self { config, types, problems, instances: Vec::new(), names: HashMap::new() }
+    }
+
+    /// The order of the steps is the order in which defaults depend on one another.
+    fn compose(mut self) -> Option<Composition> {
+        let config = self.config;
+        let n_references = config.profiles.iter().map(|profile| profile.plugins.len()).sum();
+        for (what, n) in [
+            ("plugins", config.plugins.len()),
+            ("scheduling profiles", config.profiles.len()),
+            ("references to plugins", n_references),
+        ] {
+            if n > MAX_ENTRIES {
+                let message = format!("expected at most {MAX_ENTRIES} {what}, found {n}");
+                self.problems.error(Position::START, message);
+                return None;
+            }
+        }
+        for plugin in &config.plugins {
+            self.declare(plugin);
+        }
+        let n_declared = self.instances.len();
+        let handler = self.handler();
+        let picker = self.default_picker();
+        let profiles = if config.profiles.is_empty() {
+            vec![self.synthesized_profile(n_declared, picker)]
+        } else {
+            let profiles = self.profiles(picker);
+            self.warn_of_unreferenced();
+            profiles
+        };
+        // An entry that was told about is missing from the lists; the rest cannot stand without it.
+        let complete = n_declared == config.plugins.len();
+        let profiles = profiles.into_iter().collect::<Option<Vec<_>>>();
+        Some(Composition { instances: self.instances, profiles: profiles?, handler: handler? })
+            .filter(|_| complete)
+    }
+
+    fn declare(&mut self, plugin: &PluginSpec) {
+        let Some(name) = &plugin.name else { return };
+        if let Some(first) = self.names.get(&name.value) {
+            let message =
+                format!("plugin name {} is already taken at line {}", shown(&name.value), first.at.line);
+            self.problems.error(name.at, message);
+            return;
+        }
+        let mut declared = Declared { at: name.at, instance: None, referenced: false };
+        if let Some(type_name) = &plugin.type_name {
+            if let Some(plugin_type) = self.find_type(&type_name.value) {
+                let api_version = self.config.api_version;
+                let given = plugin.parameters.as_ref();
+                let parameters =
+                    parameters::read(&name.value, plugin_type, given, api_version, self.problems);
+                declared.instance = Some(self.instances.len());
+                self.instances.push(InstancePlan { name: name.value.clone(), plugin_type, parameters });
+            } else {
+                let known = || self.types.iter().map(|plugin_type| plugin_type.name);
+                self.problems.error_with(type_name.at, || {
+                    let hint = did_you_mean(&type_name.value, known());
+                    let known = shown_list(known());
+                    format!("unknown plugin type {}{hint} (known types: {known})", shown(&type_name.value))
+                });
+            }
+        }
+        self.names.insert(name.value.clone(), declared);
+    }
+
+    fn find_type(&self, name: &str) -> Option<&'static PluginType> {
+        self.types.iter().find(|plugin_type| plugin_type.name == name)
+    }
+
+    fn has(&self, instance: usize, kind: Kind) -> bool {
+        self.instances[instance].plugin_type.kinds.contains(&kind)
+    }
+
+    fn all_of(&self, kind: Kind) -> Vec<usize> {
+        (0..self.instances.len()).filter(|&instance| self.has(instance, kind)).collect()
+    }
+
+    fn position_of(&self, instance: usize) -> Position {
+        self.names.get(&self.instances[instance].name).map_or(Position::START, |declared| declared.at)
+    }
+
+    /// Adds a plugin that the file does not declare, under the name of its type.
+    fn inject(&mut self, type_name: &str) -> Option<usize> {
+        let Some(plugin_type) = self.find_type(type_name) else {
+            let message = format!("the default plugin type `{type_name}` is not built in, declare another");
+            self.problems.error(Position::START, message);
+            return None;
+        };
+        if let Some(taken) = self.names.get(type_name) {
+            // One that is broken was told, and may have been what is missing.
+            taken.instance?;
+            let message = format!("plugin name `{type_name}` is needed for the default plugin of that type");
+            self.problems.error(taken.at, message);
+            return None;
+        }
+        let instance = self.instances.len();
+        let parameters = Parameters::defaults(plugin_type.parameters);
+        self.instances.push(InstancePlan { name: type_name.to_owned(), plugin_type, parameters });
+        let declared = Declared { at: Position::START, instance: Some(instance), referenced: true };
+        self.names.insert(type_name.to_owned(), declared);
+        Some(instance)
+    }
+
+    fn handler(&mut self) -> Option<usize> {
+        let handlers = self.all_of(Kind::ProfileHandler);
+        let n_profiles = self.config.profiles.len().max(1);
+        for &second in handlers.iter().skip(1) {
+            let first = handlers[0];
+            let message = format!(
+                "plugin {} is a second profile handler, the first is {} at line {}",
+                shown(&self.instances[second].name),
+                shown(&self.instances[first].name),
+                self.position_of(first).line
+            );
+            self.problems.error(self.position_of(second), message);
+        }
+        match handlers.first() {
+            Some(&handler)
+                if n_profiles > 1 && self.instances[handler].plugin_type.name == DEFAULT_HANDLER =>
+            {
+                let message = format!("`{DEFAULT_HANDLER}` takes exactly one profile, found {n_profiles}");
+                self.problems.error(self.position_of(handler), message);
+                None
+            }
+            Some(&handler) => Some(handler),
+            None if n_profiles == 1 => self.inject(DEFAULT_HANDLER),
+            None => {
+                // A plugin that could not be read may have been the handler.
+                if self.instances.len() == self.config.plugins.len() {
+                    let message = format!("{n_profiles} profiles need a profile handler, none is declared");
+                    self.problems.error(self.config.profiles[1].at, message);
+                }
+                None
+            }
+        }
+    }
+
+    /// The picker of profiles that name none: the first declared one, else an injected one.
+    fn default_picker(&mut self) -> Option<usize> {
+        match self.all_of(Kind::Picker).first() {
+            Some(&picker) => Some(picker),
+            None => self.inject(DEFAULT_PICKER),
+        }
+    }
+
+    /// The profile of a file that has none: everything declared, in file order.
+    fn synthesized_profile(
+        &mut self,
+        n_declared: usize,
+        default_picker: Option<usize>,
+    ) -> Option<ProfilePlan> {
+        if self.config.plugins.is_empty() {
+            let message = "no plugins are declared, endpoints are picked at random";
+            self.problems.warning(Position::START, message);
+        }
+        let mut draft = Draft::new(DEFAULT_PROFILE);
+        for instance in 0..n_declared {
+            let at = self.position_of(instance);
+            self.add(&mut draft, instance, None, at);
+        }
+        draft.finish(default_picker)
+    }
+
+    fn profiles(&mut self, default_picker: Option<usize>) -> Vec<Option<ProfilePlan>> {
+        let mut first_at: HashMap<&str, u32> = HashMap::new();
+        let mut plans = Vec::new();
+        for profile in &self.config.profiles {
+            if let Some(name) = &profile.name {
+                if let Some(line) = first_at.get(name.value.as_str()) {
+                    let message = format!(
+                        "scheduling profile {} is already defined at line {line}",
+                        shown(&name.value)
+                    );
+                    self.problems.error(name.at, message);
+                }
+                first_at.entry(&name.value).or_insert(name.at.line);
+            }
+            plans.push(self.profile(profile, default_picker));
+        }
+        plans
+    }
+
+    fn profile(&mut self, profile: &ProfileSpec, default_picker: Option<usize>) -> Option<ProfilePlan> {
+        let mut draft = Draft::new(profile.name.as_ref().map_or("", |name| &name.value));
+        let mut complete = profile.name.is_some();
+        for reference in &profile.plugins {
+            let name = reference.name.value.as_str();
+            let Some(declared) = self.names.get_mut(name) else {
+                let names = &self.names;
+                self.problems.error_with(reference.name.at, || {
+                    let hint = did_you_mean(name, names.keys().map(String::as_str));
+                    format!("no plugin is named {}{hint}", shown(name))
+                });
+                continue;
+            };
+            declared.referenced = true;
+            let Some(instance) = declared.instance else {
+                complete = false;
+                continue;
+            };
+            if let Some(weight) = &reference.weight {
+                self.judge_weight(instance, weight.value, weight.at);
+            }
+            self.add(&mut draft, instance, reference.weight.as_ref().map(|w| w.value), reference.name.at);
+            if !self.is_scheduling(instance) {
+                let message = format!("plugin {} does nothing in a profile", shown(name));
+                self.problems.warning(reference.name.at, message);
+            }
+        }
+        let picker = draft.picker.or(default_picker);
+        if let Some(picker) = picker {
+            self.mark_referenced(picker);
+        }
+        draft.finish(picker).filter(|_| complete)
+    }
+
+    fn add(&mut self, draft: &mut Draft, instance: usize, weight: Option<f64>, at: Position) {
+        if self.has(instance, Kind::Filter) {
+            draft.filters.push(instance);
+        }
+        if self.has(instance, Kind::Scorer) {
+            draft.scorers.push((instance, weight.unwrap_or(DEFAULT_WEIGHT)));
+        }
+        if self.has(instance, Kind::Picker) {
+            if let Some(first) = draft.picker {
+                let message = format!(
+                    "picker {} is a second one in profile {}, beside {}",
+                    shown(&self.instances[instance].name),
+                    shown(&draft.name),
+                    shown(&self.instances[first].name)
+                );
+                self.problems.error(at, message);
+            }
+            draft.picker.get_or_insert(instance);
+        }
+    }
+
+    fn judge_weight(&mut self, instance: usize, weight: f64, at: Position) {
+        let name = shown(&self.instances[instance].name);
+        if !weight.is_finite() {
+            self.problems.error(at, format!("weight of {name}: expected a finite number, found {weight}"));
+        } else if !self.has(instance, Kind::Scorer) {
+            self.problems.warning(at, format!("weight of {name} does nothing, it is no scorer"));
+        } else if weight == 0.0 {
+            self.problems.warning(at, format!("weight of {name} is 0, its scores count for nothing"));
+        } else if weight < 0.0 {
+            let message = format!("weight of {name} is negative, endpoints that score low are preferred");
+            self.problems.warning(at, message);
+        }
+    }
+
+    fn is_scheduling(&self, instance: usize) -> bool {
+        [Kind::Filter, Kind::Scorer, Kind::Picker].into_iter().any(|kind| self.has(instance, kind))
+    }
+
+    fn mark_referenced(&mut self, instance: usize) {
+        if let Some(declared) = self.names.get_mut(&self.instances[instance].name) {
+            declared.referenced = true;
+        }
+    }
+
+    fn warn_of_unreferenced(&mut self) {
+        for instance in 0..self.instances.len() {
+            let name = &self.instances[instance].name;
+            if !self.is_scheduling(instance)
+                || self.names.get(name).is_none_or(|declared| declared.referenced)
+            {
+                continue;
+            }
+            let message = format!("plugin {} is in no scheduling profile", shown(name));
+            self.problems.warning(self.position_of(instance), message);
+        }
+    }
+}
+
+/// A profile in the making.
+struct Draft {
+    name: String,
+    filters: Vec<usize>,
+    scorers: Vec<(usize, f64)>,
+    picker: Option<usize>,
+}
+
+impl Draft {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), filters: Vec::new(), scorers: Vec::new(), picker: None }
+    }
+
+    fn finish(self, default_picker: Option<usize>) -> Option<ProfilePlan> {
+        let picker = self.picker.or(default_picker)?;
+        Some(ProfilePlan { name: self.name, filters: self.filters, scorers: self.scorers, picker })
+    }
+}
+
+#[cfg(test)]
+mod tests;
