@@ -6,4 +6,5 @@ pub mod clock;
 pub mod config;
 pub mod discovery;
 pub mod file_watch;
+pub mod scrape;
 pub mod sim;

@@ -1,0 +1,31 @@
+//! What reading one metrics page costs: the full page of a vLLM under load, against a count of its newlines.
+
+use divan::counter::BytesCount;
+use divan::{Bencher, black_box};
+use epp::scrape::mapping::EngineMapping;
+
+const FULL: &[u8] = include_bytes!("../tests/it/fixtures/metrics/metrics-loaded.prom");
+const FILTERED: &[u8] = include_bytes!("../tests/it/fixtures/metrics/metrics-filtered.prom");
+
+fn main() {
+    divan::main();
+}
+
+/// The floor: what a pass over the bytes costs at all.
+#[divan::bench]
+fn count_newlines_of_the_full_page(bencher: Bencher<'_, '_>) {
+    let count = || memchr::memchr_iter(b'\n', black_box(FULL)).count();
+    bencher.counter(BytesCount::of_slice(FULL)).bench(count);
+}
+
+#[divan::bench]
+fn read_the_full_page(bencher: Bencher<'_, '_>) {
+    let mapping = EngineMapping::vllm();
+    bencher.counter(BytesCount::of_slice(FULL)).bench(|| mapping.read(black_box(FULL)));
+}
+
+#[divan::bench]
+fn read_the_filtered_page(bencher: Bencher<'_, '_>) {
+    let mapping = EngineMapping::vllm();
+    bencher.counter(BytesCount::of_slice(FILTERED)).bench(|| mapping.read(black_box(FILTERED)));
+}

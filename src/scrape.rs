@@ -1,0 +1,121 @@
+//! Keeps the gauges of every endpoint fresh: one polling task per endpoint of the snapshot.
+//!
+//! Entry point: [`Scraper::run`]. Tasks follow the snapshots; one that panics is started anew. What one poll does is
+//! in `poll`, what a page means in [`mapping`]. Which endpoints exist, and how old is too old, is decided elsewhere.
+
+pub mod exposition;
+mod fetch;
+mod filter;
+pub mod mapping;
+mod metrics;
+mod poll;
+mod standing;
+mod tasks;
+#[cfg(test)]
+mod test_server;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use epp_framework::snapshot::Snapshot;
+use tokio::sync::watch;
+use tracing::error;
+
+use self::fetch::{PageClient, PageUrl};
+use self::mapping::EngineMapping;
+pub use self::metrics::ScrapeMetrics;
+use self::poll::{Poller, Surroundings};
+use self::tasks::EndpointTasks;
+use crate::clock::Clock;
+
+/// How endpoints are scraped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrapeSettings {
+    /// From the beginning of one scrape of an endpoint to the beginning of the next.
+    pub interval: Duration,
+    /// For one page, from connecting to its last byte.
+    pub timeout: Duration,
+    /// Path of the page; begins with `/`.
+    pub path: String,
+    /// Port of the page; `None` is the port that traffic goes to.
+    pub port: Option<u16>,
+    /// Larger pages are not read.
+    pub max_page_bytes: usize,
+    /// Failed scrapes in a row that make an endpoint stale; a refused connection does so at once.
+    pub failures_until_stale: u32,
+    /// How often the page that is filtered by name is compared with the whole one.
+    pub filter_recheck: Duration,
+    /// Seed of the jitter that spreads the endpoints over an interval.
+    pub seed: u64,
+}
+
+impl Default for ScrapeSettings {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_millis(50),
+            timeout: Duration::from_secs(1),
+            path: "/metrics".to_owned(),
+            port: None,
+            max_page_bytes: 8 << 20,
+            failures_until_stale: 3,
+            filter_recheck: Duration::from_secs(60),
+            seed: 0,
+        }
+    }
+}
+
+/// Why a scraper could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum ScrapeError {
+    /// The path is none.
+    #[error("scrape path `{0}`: expected a path that begins with `/`")]
+    Path(String),
+    /// The HTTP client could not be set up.
+    #[error("scrape client: expected it to build")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Scrapes the endpoints of one pool.
+#[derive(Debug)]
+pub struct Scraper {
+    surroundings: Arc<Surroundings>,
+}
+
+impl Scraper {
+    /// Builds a scraper that reads vLLM's pages; `clock` must be the one that endpoints are sampled by.
+    pub fn build(
+        settings: ScrapeSettings,
+        clock: Clock,
+        metrics: ScrapeMetrics,
+    ) -> Result<Self, ScrapeError> {
+        let mapping = EngineMapping::vllm();
+        let url = PageUrl::build(&settings.path, &mapping.wanted_query())?;
+        let client = PageClient::build(settings.timeout, settings.max_page_bytes)?;
+        let surroundings = Surroundings { settings, url, client, mapping, clock, metrics };
+        Ok(Self { surroundings: Arc::new(surroundings) })
+    }
+
+    /// Scrapes the endpoints of the newest snapshot until the sender of `snapshots` is gone or the future is dropped.
+    pub async fn run(self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+        let start = |endpoint| Poller::new(endpoint, Arc::clone(&self.surroundings)).run();
+        let mut tasks = EndpointTasks::new(start);
+        loop {
+            let snapshot = Arc::clone(&snapshots.borrow_and_update());
+            tasks.reconcile(&snapshot.endpoints);
+            // Both arms are cancel-safe: neither takes a change or an end without being selected.
+            tokio::select! {
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                endpoint = tasks.restart_panicked() => {
+                    self.surroundings.metrics.task_restarts.inc();
+                    error!(?endpoint, "scrape task panicked and is started anew");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Polls one endpoint for ever: fetch a page, read it, store what it says, wait.
+//!
+//! Entry point: [`Poller::run`]. A poller has at most one request under way. It logs changes of state and counts every
+//! scrape; starting and stopping it is not its business.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use epp_framework::endpoint::{Endpoint, EndpointId, ScrapeMark};
+use reqwest::Url;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::fetch::{Failure, PageBuffer, PageClient, PageUrl};
+use super::filter::FilterProbe;
+use super::mapping::{EngineMapping, PageFindings};
+use super::standing::{Standing, State};
+use super::{ScrapeMetrics, ScrapeSettings};
+use crate::clock::Clock;
+
+/// What all pollers of a pool share.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) settings: ScrapeSettings,
+    pub(super) url: PageUrl,
+    pub(super) client: PageClient,
+    pub(super) mapping: EngineMapping,
+    pub(super) clock: Clock,
+    pub(super) metrics: ScrapeMetrics,
+}
+
+/// Polls one endpoint.
+#[derive(Debug)]
+pub(super) struct Poller {
+    endpoint: Arc<Endpoint>,
+    around: Arc<Surroundings>,
+    whole_url: Url,
+    filtered_url: Url,
+    page: PageBuffer,
+    filter: FilterProbe,
+    standing: Standing,
+}
+
+impl Poller {
+    pub(super) fn new(endpoint: Arc<Endpoint>, around: Arc<Surroundings>) -> Self {
+        let settings = &around.settings;
+        let address = SocketAddr::new(endpoint.meta.address, settings.port.unwrap_or(endpoint.meta.port));
+        let [whole_url, filtered_url] = around.url.at(address);
+        let filter = FilterProbe::new(settings.filter_recheck);
+        let standing = Standing::new(settings.failures_until_stale);
+        Self { endpoint, whole_url, filtered_url, page: PageBuffer::default(), filter, standing, around }
+    }
+
+    /// Polls until dropped.
+    pub(super) async fn run(mut self) -> Infallible {
+        let interval = self.around.settings.interval;
+        sleep(jitter(self.around.settings.seed, self.endpoint.id, interval)).await;
+        loop {
+            let began = Instant::now();
+            let outcome = self.poll().await;
+            self.settle(outcome);
+            sleep_until(began + self.standing.delay(interval)).await;
+        }
+    }
+
+    async fn poll(&mut self) -> Result<(ScrapeMark, PageFindings), Failure> {
+        let clock = self.around.clock;
+        if self.filter.wants_filtered(clock.now()) {
+            let outcome = self.scrape(true).await;
+            let families = outcome.as_ref().map(|(_, found)| found.families).map_err(|&failure| failure);
+            if self.filter.accepts_filtered(families, clock.now()) {
+                return outcome;
+            }
+        }
+        let (mark, found) = self.scrape(false).await?;
+        self.filter.on_whole(found.families, clock.now());
+        Ok((mark, found))
+    }
+
+    async fn scrape(&mut self, filtered: bool) -> Result<(ScrapeMark, PageFindings), Failure> {
+        let mark = self.endpoint.begin_scrape();
+        let url = if filtered { &self.filtered_url } else { &self.whole_url };
+        self.around.client.get(url, &mut self.page).await?;
+        let found = self.around.mapping.read(&self.page.bytes);
+        self.around.metrics.skipped_lines.inc_by(u64::from(found.skipped_lines));
+        if found.families.is_empty() { Err(Failure::NoFamily) } else { Ok((mark, found)) }
+    }
+
+    fn settle(&mut self, outcome: Result<(ScrapeMark, PageFindings), Failure>) {
+        let outcome = outcome.map(|(mark, found)| {
+            self.endpoint.store_scrape(mark, &found.load, self.around.clock.now());
+            if let Some(adapters) = found.lora {
+                self.endpoint.store_lora(adapters);
+            }
+        });
+        self.around.metrics.of(outcome).inc();
+        if self.standing.on(outcome) {
+            self.on_change(outcome.err());
+        }
+    }
+
+    fn on_change(&mut self, failure: Option<Failure>) {
+        let endpoint = &self.endpoint;
+        let reason = failure.map(tracing::field::display);
+        match self.standing.state() {
+            State::New => {}
+            State::Ok => info!(?endpoint, state = "ok", "scrape state changed"),
+            State::NoMetrics => {
+                endpoint.store_no_metrics();
+                self.filter.reset();
+                warn!(?endpoint, state = "no metrics", reason, "scrape state changed");
+            }
+            State::Failing => {
+                endpoint.store_scrape_failing();
+                self.filter.reset();
+                warn!(?endpoint, state = "failing", reason, "scrape state changed");
+            }
+        }
+    }
+}
+
+/// A share of `interval` that depends on `seed` and `id` alone, so that endpoints are not all asked in one moment.
+fn jitter(seed: u64, id: EndpointId, interval: Duration) -> Duration {
+    // SplitMix64: neighbouring ids must not get neighbouring shares.
+    let mut mixed = seed ^ (u64::from(id.generation) << 32 | u64::from(id.slot));
+    mixed = mixed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^= mixed >> 31;
+    interval.mul_f64((mixed >> 11) as f64 / (1u64 << 53) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_spreads_endpoints_over_the_interval() {
+        let interval = Duration::from_millis(100);
+        let mut tenths = [0; 10];
+        for slot in 0..1000 {
+            let share = jitter(7, EndpointId { slot, generation: 0 }, interval);
+            assert!(share < interval);
+            assert_eq!(share, jitter(7, EndpointId { slot, generation: 0 }, interval));
+            tenths[usize::try_from(share.as_millis() / 10).unwrap()] += 1;
+        }
+        assert!(tenths.iter().all(|&count| (50..200).contains(&count)), "{tenths:?}");
+        let id = EndpointId { slot: 1, generation: 0 };
+        assert_ne!(jitter(7, id, interval), jitter(8, id, interval));
+        assert_ne!(jitter(7, id, interval), jitter(7, EndpointId { generation: 1, ..id }, interval));
+    }
+}
