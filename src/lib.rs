@@ -4,7 +4,14 @@
 
 pub mod clock;
 pub mod config;
+pub mod datastore;
 pub mod discovery;
 pub mod file_watch;
+pub mod metrics;
+pub mod pipeline;
+pub mod pool;
+pub mod raw_request;
+pub mod recorder;
+pub mod scheduling;
 pub mod scrape;
 pub mod sim;

@@ -1,0 +1,165 @@
+//! The endpoints of a pool: one writer, many cheap readers of an immutable snapshot.
+//!
+//! [`store`] makes the pair. Removal has an order that keeps every index truthful: publish the snapshot without the
+//! endpoint, let the indices forget it, only then reuse its slot.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta};
+use epp_framework::snapshot::Snapshot;
+use tokio::sync::watch;
+
+use crate::discovery::Change;
+
+/// What readers share.
+pub struct Store {
+    snapshot: ArcSwap<Snapshot>,
+    published: watch::Sender<Arc<Snapshot>>,
+    objectives: ArcSwap<BTreeMap<String, i32>>,
+    synced: watch::Sender<bool>,
+}
+
+/// The one writer; discovery owns it.
+pub struct StoreWriter {
+    store: Arc<Store>,
+    /// By namespace and name, in the order of the snapshot.
+    endpoints: BTreeMap<(String, String), Arc<Endpoint>>,
+    free: Vec<EndpointId>,
+    n_slots: u32,
+}
+
+/// Makes an empty store that is not synced, and its writer.
+pub fn store() -> (Arc<Store>, StoreWriter) {
+    let store = Arc::new(Store {
+        snapshot: ArcSwap::default(),
+        published: watch::Sender::default(),
+        objectives: ArcSwap::default(),
+        synced: watch::Sender::new(false),
+    });
+    let writer =
+        StoreWriter { store: store.clone(), endpoints: BTreeMap::new(), free: Vec::new(), n_slots: 0 };
+    (store, writer)
+}
+
+impl Store {
+    /// The pool now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// The pool as it changes.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.published.subscribe()
+    }
+
+    /// Priority of the objective `name`, if there is one.
+    pub fn priority(&self, name: &str) -> Option<i32> {
+        self.objectives.load().get(name).copied()
+    }
+
+    /// Whether discovery has told the pool once; health follows it.
+    pub fn synced(&self) -> watch::Receiver<bool> {
+        self.synced.subscribe()
+    }
+}
+
+impl StoreWriter {
+    /// Applies changes and publishes the result; `forget` is called with the endpoints that left.
+    ///
+    /// Unchanged endpoints keep their identity. An endpoint whose address, port or labels changed is a new one.
+    pub fn apply(&mut self, changes: Vec<Change>, mut forget: impl FnMut(&[EndpointId])) {
+        let mut removed = Vec::new();
+        for change in changes {
+            match change {
+                Change::Upsert(meta) => self.upsert(meta, &mut removed),
+                Change::Remove { namespace, name } => {
+                    removed.extend(self.endpoints.remove(&(namespace, name)).map(|endpoint| endpoint.id));
+                }
+            }
+        }
+        let snapshot = Arc::new(Snapshot { endpoints: self.endpoints.values().cloned().collect() });
+        self.store.snapshot.store(snapshot.clone());
+        self.store.published.send_replace(snapshot);
+        if !removed.is_empty() {
+            forget(&removed);
+        }
+        self.free.extend(
+            removed
+                .into_iter()
+                .map(|id| EndpointId { slot: id.slot, generation: id.generation.wrapping_add(1) }),
+        );
+        self.store.synced.send_if_modified(|synced| !std::mem::replace(synced, true));
+    }
+
+    fn upsert(&mut self, meta: EndpointMeta, removed: &mut Vec<EndpointId>) {
+        let key = (meta.namespace.clone(), meta.name.clone());
+        if self.endpoints.get(&key).is_some_and(|known| known.meta == meta) {
+            return;
+        }
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.n_slots += 1;
+            EndpointId { slot: self.n_slots - 1, generation: 0 }
+        });
+        let endpoint = Arc::new(Endpoint::new(id, meta));
+        removed.extend(self.endpoints.insert(key, endpoint).map(|old| old.id));
+    }
+
+    /// Replaces the objectives.
+    pub fn set_objectives(&mut self, objectives: BTreeMap<String, i32>) {
+        self.store.objectives.store(Arc::new(objectives));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(name: &str, port: u16) -> EndpointMeta {
+        EndpointMeta {
+            name: name.into(),
+            namespace: "default".into(),
+            address: "127.0.0.1".parse().unwrap(),
+            port,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    fn ids(store: &Store) -> Vec<(String, u32, u32)> {
+        let endpoints = &store.snapshot().endpoints;
+        endpoints.iter().map(|e| (e.meta.name.clone(), e.id.slot, e.id.generation)).collect()
+    }
+
+    #[test]
+    fn slots_are_reused_only_after_the_indices_forgot_them() {
+        let (store, mut writer) = store();
+        assert!(!*store.synced().borrow());
+        writer.apply(vec![Change::Upsert(meta("a", 1)), Change::Upsert(meta("b", 2))], |_| {
+            panic!("nobody left")
+        });
+        assert!(*store.synced().borrow());
+        let kept = store.snapshot().endpoints[1].clone();
+        let remove_a = Change::Remove { namespace: "default".into(), name: "a".into() };
+        let mut forgotten = Vec::new();
+        // The new endpoint of the same batch must not get the slot that is still being forgotten.
+        writer.apply(vec![remove_a, Change::Upsert(meta("c", 3))], |ids| forgotten.extend_from_slice(ids));
+        assert_eq!(forgotten, [EndpointId { slot: 0, generation: 0 }]);
+        assert_eq!(ids(&store), [("b".into(), 1, 0), ("c".into(), 2, 0)]);
+        assert!(Arc::ptr_eq(&kept, &store.snapshot().endpoints[0]));
+        writer.apply(vec![Change::Upsert(meta("d", 4)), Change::Upsert(meta("b", 2))], |_| {
+            panic!("nobody left")
+        });
+        assert_eq!(ids(&store), [("b".into(), 1, 0), ("c".into(), 2, 0), ("d".into(), 0, 1)]);
+    }
+
+    #[test]
+    fn a_changed_address_is_a_new_endpoint() {
+        let (store, mut writer) = store();
+        writer.apply(vec![Change::Upsert(meta("a", 1))], |_| panic!("nobody left"));
+        let mut forgotten = Vec::new();
+        writer.apply(vec![Change::Upsert(meta("a", 2))], |ids| forgotten.extend_from_slice(ids));
+        assert_eq!(forgotten, [EndpointId { slot: 0, generation: 0 }]);
+        assert_eq!(ids(&store), [("a".into(), 1, 0)]);
+    }
+}

@@ -1,0 +1,114 @@
+//! What a rebuilt pipeline takes over from the one before.
+
+use std::time::Duration;
+
+use epp_framework::endpoint::{Cost, Endpoint, EndpointId, EndpointMeta, ScrapedLoad};
+use epp_framework::request::Prompt;
+use epp_framework::snapshot::Snapshot;
+use epp_framework::time::Timestamp;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::*;
+use crate::config::build;
+use crate::raw_request::Subset;
+use crate::recorder::Recorder;
+use crate::scheduling::{Occasion, Scratch};
+
+const NOW: Timestamp = Timestamp(1);
+
+/// A pool of three fresh endpoints and the slots of its plugins.
+struct Rig {
+    slots: SlotNames,
+    pool: Snapshot,
+}
+
+impl Rig {
+    fn new() -> Self {
+        let endpoint = |slot: u8| {
+            let meta = EndpointMeta {
+                name: format!("pod-{slot}"),
+                namespace: "default".into(),
+                address: [10, 0, 0, slot + 1].into(),
+                port: 8000,
+                labels: std::collections::BTreeMap::new(),
+            };
+            let endpoint = Endpoint::new(EndpointId { slot: slot.into(), generation: 0 }, meta);
+            endpoint.store_scrape(endpoint.begin_scrape(), &ScrapedLoad::default(), NOW);
+            Arc::new(endpoint)
+        };
+        Self { slots: SlotNames::default(), pool: Snapshot { endpoints: (0..3).map(endpoint).collect() } }
+    }
+
+    fn build(&self, config: &str, before: Option<&Pipeline>) -> Pipeline {
+        let (composition, problems) = build::load(config, epp_plugins::BUILT_IN);
+        Pipeline::build(&composition.unwrap_or_else(|| panic!("{problems:?}")), &self.slots, before)
+    }
+
+    /// Sends a prompt through `pipeline`; the best prefix score of an endpoint, and who was picked.
+    fn send(&self, pipeline: &Pipeline) -> (f64, u32) {
+        let prompt = Prompt::Text("a conversation that goes on. ".repeat(40));
+        let mut request = InferenceRequest { prompt, ..InferenceRequest::default() };
+        pipeline.produce(&Hook { now: NOW, pool: &self.pool }, &mut request);
+        let occasion = Occasion {
+            request: &request,
+            pool: &self.pool,
+            subset: &Subset::Any,
+            staleness: Duration::from_secs(1),
+            cost: Cost::default(),
+            now: NOW,
+        };
+        let (mut recorder, mut rng) = (Recorder::default(), SmallRng::seed_from_u64(1));
+        let decided = pipeline.scheduler.decide(&occasion, &mut Scratch::default(), &mut rng, &mut recorder);
+        let (decision, _reservations) = decided.expect("nobody is filtered");
+        let record = recorder.last(1, None).remove(0);
+        let profile = &record.profiles()[0];
+        let at =
+            profile.scorers.iter().position(|(name, _)| &**name != "queue-scorer").expect("it is referenced");
+        let scores = profile.candidates.iter().map(|candidate| candidate.scores[at]);
+        (scores.fold(0.0, f64::max), decision.targets[0])
+    }
+}
+
+/// A configuration with a prefix scorer: its name, what else stands in the file before it, its parameter, and what
+/// else the profile says.
+fn config(name: &str, before: &str, parameter: &str, references: &str) -> String {
+    let parameters =
+        if parameter.is_empty() { String::new() } else { format!("  parameters: {{{parameter}}}\n") };
+    format!(
+        "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\nplugins:\n{before}\
+         - type: prefix-cache-scorer\n  name: {name}\n{parameters}\
+         schedulingProfiles:\n- name: default\n  plugins:\n  - pluginRef: {name}\n{references}"
+    )
+}
+
+#[test]
+fn a_rebuilt_pipeline_keeps_what_unchanged_plugins_learned() {
+    let queue = ("- type: queue-scorer\n", "  - pluginRef: queue-scorer\n");
+    let cases = [
+        ("nothing changed", config("prefix", "", "", ""), true),
+        ("another weight", config("prefix", "", "", "    weight: 3\n"), true),
+        ("a plugin before it", config("prefix", queue.0, "", queue.1), true),
+        ("a default spelled out", config("prefix", "", "hashBlockSize: 64", ""), true),
+        ("other blocks", config("prefix", "", "hashBlockSize: 32", ""), false),
+        ("another capacity", config("prefix", "", "lruCapacityPerServer: 900", ""), false),
+        ("another name", config("kv", "", "", ""), false),
+    ];
+    for (name, changed, keeps) in cases {
+        let rig = Rig::new();
+        let before = rig.build(&config("prefix", "", "", ""), None);
+        assert_close(rig.send(&before).0, 0.0, &format!("{name}: nothing is known at first"));
+        let (score, home) = rig.send(&before);
+        assert_close(score, 1.0, &format!("{name}: learned"));
+        let after = rig.build(&changed, Some(&before));
+        let (score, picked) = rig.send(&after);
+        assert_close(score, f64::from(keeps), name);
+        assert!(!keeps || picked == home, "{name}: the request goes where its prefix is");
+        assert_close(rig.send(&after).0, 1.0, &format!("{name}: the new one learns on"));
+    }
+}
+
+#[track_caller]
+fn assert_close(found: f64, want: f64, name: &str) {
+    assert!((found - want).abs() < 1e-9, "{name}: found {found}, want {want}");
+}

@@ -1,0 +1,164 @@
+//! Everything that belongs to one pool: store, pipeline, recorder, metric handles. Nothing in the core is global.
+//!
+//! The lock in here is the pool's one critical section: a decision takes the snapshot, samples, scores, reserves,
+//! commits and records inside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use epp_framework::endpoint::{Cost, Endpoint, EndpointId};
+use epp_framework::request::InferenceRequest;
+use epp_framework::slot::SlotNames;
+use parking_lot::Mutex;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::clock::Clock;
+use crate::datastore::Store;
+use crate::metrics::Metrics;
+use crate::pipeline::Pipeline;
+use crate::raw_request::Subset;
+use crate::recorder::{DecisionRecord, Recorder};
+use crate::scheduling::{self, NoDecision, Occasion, Reservations, Scratch};
+
+/// One pool.
+pub struct PoolState {
+    /// Name of the `InferencePool`.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its endpoints and objectives.
+    pub store: Arc<Store>,
+    /// Slots of its plugins, stable across reloads.
+    pub slots: SlotNames,
+    /// Metric handles.
+    pub metrics: Arc<Metrics>,
+    /// The clock of everything in the pool.
+    pub clock: Clock,
+    /// Age from which a scrape counts as stale.
+    pub staleness: Duration,
+    pipeline: ArcSwap<Pipeline>,
+    deciding: Mutex<Deciding>,
+}
+
+struct Deciding {
+    scratch: Scratch,
+    recorder: Recorder,
+    /// Each decision draws its own generator from this one, which the run's seed started.
+    rng: SmallRng,
+}
+
+/// What a pool is made of.
+pub struct PoolParts {
+    /// See [`PoolState::name`].
+    pub name: String,
+    /// See [`PoolState::namespace`].
+    pub namespace: String,
+    /// See [`PoolState::store`].
+    pub store: Arc<Store>,
+    /// See [`PoolState::metrics`].
+    pub metrics: Arc<Metrics>,
+    /// See [`PoolState::staleness`].
+    pub staleness: Duration,
+    /// Seed of all chance in the pool's decisions.
+    pub seed: u64,
+}
+
+/// A placed request.
+#[derive(Debug)]
+pub struct Placed {
+    /// `ip:port`, several joined by commas when the picker picked several.
+    pub destination: String,
+    /// The load it puts on its endpoints.
+    pub reservations: Reservations,
+}
+
+impl PoolState {
+    /// Makes a pool; `build` makes its first pipeline over the pool's slots.
+    pub fn new(parts: PoolParts, clock: Clock, build: impl FnOnce(&SlotNames) -> Pipeline) -> Self {
+        let slots = SlotNames::default();
+        let pipeline = ArcSwap::from_pointee(build(&slots));
+        let rng = SmallRng::seed_from_u64(parts.seed);
+        Self {
+            name: parts.name,
+            namespace: parts.namespace,
+            store: parts.store,
+            slots,
+            metrics: parts.metrics,
+            clock,
+            staleness: parts.staleness,
+            pipeline,
+            deciding: Mutex::new(Deciding {
+                scratch: Scratch::default(),
+                recorder: Recorder::default(),
+                rng,
+            }),
+        }
+    }
+
+    /// The pipeline that new requests begin with.
+    pub fn pipeline(&self) -> Arc<Pipeline> {
+        self.pipeline.load_full()
+    }
+
+    /// Lets new requests begin with another pipeline; those under way keep theirs.
+    pub fn swap_pipeline(&self, pipeline: Pipeline) {
+        self.pipeline.store(Arc::new(pipeline));
+    }
+
+    /// Decides where a request goes; see [`scheduling`].
+    pub fn decide(
+        &self,
+        pipeline: &Pipeline,
+        request: &InferenceRequest,
+        subset: &Subset,
+        cost: Cost,
+    ) -> Result<Placed, NoDecision> {
+        let mut deciding = self.deciding.lock();
+        // Taken inside the lock: an endpoint that was forgotten is in no snapshot that a decision still uses.
+        let pool = self.store.snapshot();
+        let Deciding { scratch, recorder, rng } = &mut *deciding;
+        let mut rng = SmallRng::seed_from_u64(rng.random());
+        let now = self.clock.now();
+        let subset = &subset.resolve(&pool);
+        let occasion = Occasion { request, pool: &pool, subset, staleness: self.staleness, cost, now };
+        let (decision, reservations) = pipeline.scheduler.decide(&occasion, scratch, &mut rng, recorder)?;
+        drop(deciding);
+        let destination = |&index: &u32| pool.endpoints[index as usize].destination.as_str();
+        let destinations: Vec<&str> = decision.targets.iter().map(destination).collect();
+        Ok(Placed { destination: destinations.join(","), reservations })
+    }
+
+    /// Picks any endpoint that may serve, for a request without a body; every one with the same chance.
+    pub fn pick_any(&self, subset: &Subset) -> Option<Arc<Endpoint>> {
+        let pool = self.store.snapshot();
+        let now = self.clock.now();
+        let loads: Vec<_> =
+            pool.endpoints.iter().map(|endpoint| endpoint.sample(now, self.staleness)).collect();
+        let mut eligible = Vec::new();
+        scheduling::eligible(&pool, &loads, &subset.resolve(&pool), &mut eligible);
+        if eligible.is_empty() {
+            return None;
+        }
+        let at = self.deciding.lock().rng.random_range(0..eligible.len());
+        Some(pool.endpoints[eligible[at] as usize].clone())
+    }
+
+    /// Lets every plugin forget endpoints that left; call it after the snapshot without them was published.
+    ///
+    /// May take milliseconds per endpoint with a full index, so decisions do not wait for it: the lock is only a
+    /// barrier, behind which no decision uses a snapshot that still holds them.
+    pub fn forget(&self, endpoints: &[EndpointId]) {
+        drop(self.deciding.lock());
+        let pipeline = self.pipeline();
+        for &endpoint in endpoints {
+            pipeline.on_endpoint_removed(endpoint);
+        }
+    }
+
+    /// The last decisions, newest first: at most `limit`, only those of `request_id` if it is given.
+    pub fn last_decisions(&self, limit: usize, request_id: Option<&str>) -> Vec<DecisionRecord> {
+        self.deciding.lock().recorder.last(limit, request_id)
+    }
+}

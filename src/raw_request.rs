@@ -1,0 +1,141 @@
+//! A request as the gateway delivered it: headers, body, and the endpoints it allows. Pure; knows no protocol.
+
+use std::net::{IpAddr, SocketAddr};
+
+use bytes::Bytes;
+use epp_framework::endpoint::EndpointMeta;
+use epp_framework::snapshot::Snapshot;
+
+/// A request when it is to be decided.
+#[derive(Debug, Default)]
+pub struct RawRequest {
+    /// Headers, names in lower case, pseudo headers included.
+    pub headers: Vec<(String, Bytes)>,
+    /// The whole body; `None` when there is none or its mode hides it.
+    pub body: Option<Bytes>,
+    /// Endpoints that the gateway allows.
+    pub subset: Subset,
+}
+
+impl RawRequest {
+    /// The first value of the header `name` (lower case), if it is UTF-8 and not empty.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
+        std::str::from_utf8(value).ok().filter(|value| !value.is_empty())
+    }
+}
+
+/// Endpoints that may serve a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Subset {
+    /// All of them.
+    #[default]
+    Any,
+    /// Those with one of these addresses; a port narrows the entry to that port.
+    Only(Vec<(IpAddr, Option<u16>)>),
+}
+
+impl Subset {
+    /// The endpoints that `entries` name, each `ip`, `ip:port`, `[v6]` or `[v6]:port`; others name nobody.
+    pub fn only<'a>(entries: impl Iterator<Item = &'a str>) -> Self {
+        Self::Only(entries.filter_map(parse_entry).collect())
+    }
+
+    /// The same subset for one pool: an entry whose port no endpoint has means every endpoint at that address, since
+    /// gateways that speak to v1.0.1 send ports that need not be the endpoints'.
+    #[must_use]
+    pub fn resolve(&self, pool: &Snapshot) -> Self {
+        let Self::Only(entries) = self else { return Self::Any };
+        let has = |address: IpAddr, port: u16| {
+            pool.endpoints.iter().any(|e| (e.meta.address, e.meta.port) == (address, port))
+        };
+        let resolve =
+            |&(address, port): &(IpAddr, Option<u16>)| (address, port.filter(|&port| has(address, port)));
+        Self::Only(entries.iter().map(resolve).collect())
+    }
+
+    /// Whether `endpoint` is allowed, by a resolved subset.
+    pub fn allows(&self, endpoint: &EndpointMeta) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(entries) => entries.iter().any(|&(address, port)| {
+                address == endpoint.address && port.is_none_or(|port| port == endpoint.port)
+            }),
+        }
+    }
+}
+
+/// Reads `ip`, `ip:port`, `[v6]` or `[v6]:port`.
+fn parse_entry(text: &str) -> Option<(IpAddr, Option<u16>)> {
+    let text = text.trim();
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Some((address.ip(), Some(address.port())));
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().ok().map(|address| (address, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    use epp_framework::endpoint::{Endpoint, EndpointId};
+
+    use super::*;
+
+    fn endpoint(address: &str) -> Arc<Endpoint> {
+        let socket: SocketAddr = address.parse().unwrap();
+        let meta = EndpointMeta {
+            name: "a".into(),
+            namespace: "default".into(),
+            address: socket.ip(),
+            port: socket.port(),
+            labels: BTreeMap::default(),
+        };
+        Arc::new(Endpoint::new(EndpointId { slot: 0, generation: 0 }, meta))
+    }
+
+    #[test]
+    fn entries_name_addresses_with_or_without_port() {
+        let hint = [
+            "10.0.0.1",
+            " 10.0.0.2:80",
+            "10.0.0.4:8080",
+            "[fd00::1]:80",
+            "[fd00::2]",
+            "fd00::3",
+            "pod-a:80",
+            "",
+        ];
+        let expected = [
+            ("10.0.0.1:8000", true),
+            ("10.0.0.2:80", true),
+            ("10.0.0.2:81", false),
+            ("10.0.0.3:80", false),
+            // No endpoint has the port of the entry, so it means the address.
+            ("10.0.0.4:8000", true),
+            ("[fd00::1]:80", true),
+            ("[fd00::1]:81", false),
+            ("[fd00::2]:99", true),
+            ("[fd00::3]:99", true),
+        ];
+        let pool = Snapshot { endpoints: expected.iter().map(|(address, _)| endpoint(address)).collect() };
+        let subset = Subset::only(hint.into_iter()).resolve(&pool);
+        for (endpoint, (address, allowed)) in pool.endpoints.iter().zip(expected) {
+            assert_eq!(subset.allows(&endpoint.meta), allowed, "{address}");
+        }
+    }
+
+    #[test]
+    fn headers_are_found_by_name_unless_empty_or_not_text() {
+        let headers = vec![
+            ("a".to_owned(), Bytes::from_static(b"")),
+            ("b".to_owned(), Bytes::from_static(b"\xff")),
+            ("c".to_owned(), Bytes::from_static(b"1")),
+            ("c".to_owned(), Bytes::from_static(b"2")),
+        ];
+        let request = RawRequest { headers, ..RawRequest::default() };
+        assert_eq!((request.header("a"), request.header("b"), request.header("c")), (None, None, Some("1")));
+    }
+}

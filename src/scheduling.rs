@@ -1,0 +1,284 @@
+//! One decision, whole: eligibility, profiles (filters → weighted scorers → picker), reservation, commit, record.
+//!
+//! The entry point is [`Scheduler::decide`]. It is synchronous and pure: time and chance are arguments, and the
+//! caller's lock (see `pool`) makes it the one critical section of a pool, so that two concurrent decisions never see
+//! the same empty endpoint. Once its scratch space is warm it allocates nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use epp_framework::endpoint::{Cost, Freshness, Load, Reservation};
+use epp_framework::request::InferenceRequest;
+use epp_framework::scheduling::{
+    Commit, Cycle, Decision, Filter, Picker, Picks, ProfileHandler, ProfileRun, ProfileRuns, Scorer,
+    Unschedulable,
+};
+use epp_framework::snapshot::{Candidates, Snapshot};
+use epp_framework::time::Timestamp;
+use rand::rngs::SmallRng;
+use smallvec::SmallVec;
+
+use crate::raw_request::Subset;
+use crate::recorder::{CandidateRecord, DecisionRecord, Eligibility, MAX_CANDIDATES, Recorder};
+
+/// A scorer with its weight in one profile.
+pub struct WeightedScorer {
+    /// Name of the instance.
+    pub name: Arc<str>,
+    /// Factor of its score in the sum.
+    pub weight: f64,
+    /// The scorer.
+    pub scorer: Arc<dyn Scorer>,
+}
+
+/// One scheduling profile, built.
+pub struct Profile {
+    /// Filters, in order.
+    pub filters: Vec<Arc<dyn Filter>>,
+    /// Scorers, in order.
+    pub scorers: Vec<WeightedScorer>,
+    /// The picker.
+    pub picker: Arc<dyn Picker>,
+}
+
+/// The scheduling half of a configuration, built.
+pub struct Scheduler {
+    /// Names of the profiles, in configuration order.
+    pub names: Vec<String>,
+    /// The profiles, same order.
+    pub profiles: Vec<Profile>,
+    /// Says which profiles run.
+    pub handler: Arc<dyn ProfileHandler>,
+    /// Learn from each decision.
+    pub commits: Vec<Arc<dyn Commit>>,
+}
+
+/// What is to be decided.
+#[derive(Clone, Copy)]
+pub struct Occasion<'a> {
+    /// The request, with what the producers left on it.
+    pub request: &'a InferenceRequest,
+    /// The pool.
+    pub pool: &'a Snapshot,
+    /// Endpoints that the gateway allows, resolved for `pool`.
+    pub subset: &'a Subset,
+    /// Age from which a scrape counts as stale.
+    pub staleness: Duration,
+    /// What the request will put on its endpoint.
+    pub cost: Cost,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What every decision of a pool reuses; guarded by the pool's lock.
+#[derive(Default)]
+pub struct Scratch {
+    loads: Vec<Load>,
+    eligible: Vec<u32>,
+    live: Vec<u32>,
+    scores: Vec<f64>,
+    totals: Vec<f64>,
+    ranked: Vec<u32>,
+}
+
+/// Load held by a decided request, one per target that carries it.
+pub type Reservations = SmallVec<[Reservation; 2]>;
+
+/// Why there is no decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoDecision {
+    /// The pool is empty, or the subset allows none of it.
+    NoCandidates,
+    /// There were candidates, but nobody was picked.
+    Unschedulable(Unschedulable),
+}
+
+/// Selects who may be chosen, before any profile: allowed by the subset, and of the best freshness there is.
+///
+/// Fresh endpoints (and those whose servers offer no metrics) come first; if there are none, stale ones; if there are
+/// none, those never scraped. `subset` is resolved for this pool.
+pub fn eligible(pool: &Snapshot, loads: &[Load], subset: &Subset, eligible: &mut Vec<u32>) -> Eligibility {
+    let rank = |load: &Load| match load.freshness {
+        Freshness::Fresh | Freshness::NoMetrics => Eligibility::Fresh,
+        Freshness::Stale(_) => Eligibility::Stale,
+        Freshness::NeverScraped => Eligibility::NeverScraped,
+    };
+    for best in [Eligibility::Fresh, Eligibility::Stale, Eligibility::NeverScraped] {
+        eligible.clear();
+        for (index, (endpoint, load)) in (0..).zip(pool.endpoints.iter().zip(loads)) {
+            if rank(load) == best && subset.allows(&endpoint.meta) {
+                eligible.push(index);
+            }
+        }
+        if !eligible.is_empty() {
+            return best;
+        }
+    }
+    Eligibility::Fresh
+}
+
+impl Scheduler {
+    /// Decides where a request goes, reserves its cost there, lets the commits learn, and records it all.
+    pub fn decide(
+        &self,
+        occasion: &Occasion<'_>,
+        scratch: &mut Scratch,
+        rng: &mut SmallRng,
+        recorder: &mut Recorder,
+    ) -> Result<(Decision, Reservations), NoDecision> {
+        let &Occasion { request, pool, now, .. } = occasion;
+        // The loads leave the scratch while the cycle borrows them; a swap, not an allocation.
+        let mut loads = std::mem::take(&mut scratch.loads);
+        loads.clear();
+        loads.extend(pool.endpoints.iter().map(|endpoint| endpoint.sample(now, occasion.staleness)));
+        let record = recorder.begin(request);
+        record.at = now;
+        record.eligibility = eligible(pool, &loads, occasion.subset, &mut scratch.eligible);
+        record.n_endpoints = pool.endpoints.len();
+        record.n_eligible = scratch.eligible.len();
+        let result = if scratch.eligible.is_empty() {
+            Err(NoDecision::NoCandidates)
+        } else {
+            self.run(occasion, &loads, scratch, rng, record).map_err(NoDecision::Unschedulable)
+        };
+        scratch.loads = loads;
+        result
+    }
+
+    fn run(
+        &self,
+        occasion: &Occasion<'_>,
+        loads: &[Load],
+        scratch: &mut Scratch,
+        rng: &mut SmallRng,
+        record: &mut DecisionRecord,
+    ) -> Result<(Decision, Reservations), Unschedulable> {
+        let &Occasion { request, pool, now, .. } = occasion;
+        let mut runs = ProfileRuns::new();
+        // A handler that never stops asking is cut off: no profile needs to run more than once.
+        while runs.len() < self.profiles.len() {
+            let cycle = Cycle { request, pool, loads, runs: &runs, now };
+            let next = self.handler.next(&cycle, &self.names);
+            if next.is_empty() {
+                break;
+            }
+            for profile in next {
+                let cycle = Cycle { request, pool, loads, runs: &runs, now };
+                let picks = self.run_profile(profile, &cycle, scratch, rng, record);
+                runs.push(ProfileRun { profile, picks });
+            }
+        }
+        if runs.is_empty() {
+            return Err(Unschedulable::NoProfileRun);
+        }
+        let cycle = Cycle { request, pool, loads, runs: &runs, now };
+        let decision = self.handler.decide(&cycle, &self.names)?;
+        record.picked.extend(decision.targets.iter().map(|&index| pool.endpoints[index as usize].clone()));
+        let target = pool.endpoints[decision.targets[0] as usize].clone();
+        let reservations = Reservations::from_iter([Reservation::new(target, occasion.cost)]);
+        for commit in &self.commits {
+            commit.commit(&cycle, &decision);
+        }
+        Ok((decision, reservations))
+    }
+
+    /// Runs one profile; `None` when its filters leave nobody.
+    fn run_profile(
+        &self,
+        at: usize,
+        cycle: &Cycle<'_>,
+        scratch: &mut Scratch,
+        rng: &mut SmallRng,
+        record: &mut DecisionRecord,
+    ) -> Option<Picks> {
+        let profile = &self.profiles[at];
+        let record = record.add_profile(&self.names[at]);
+        record.scorers.extend(profile.scorers.iter().map(|scorer| (scorer.name.clone(), scorer.weight)));
+        scratch.live.clone_from(&scratch.eligible);
+        let mut candidates = Candidates::new(cycle.pool, cycle.loads, &mut scratch.live);
+        for filter in &profile.filters {
+            filter.filter(cycle, &mut candidates, rng);
+            if candidates.is_empty() {
+                record.dropped = scratch.eligible.len();
+                return None;
+            }
+        }
+        let n = candidates.len();
+        record.dropped = scratch.eligible.len() - n;
+        let Scratch { scores, totals, ranked, .. } = scratch;
+        score(profile, cycle, &candidates, scores, totals);
+        let mut picks = Picks::new();
+        profile.picker.pick(cycle, &candidates, totals, rng, &mut picks);
+        record_candidates(record, &candidates, &Scores { by_scorer: scores, totals }, &picks, ranked);
+        for position in &mut picks {
+            *position = candidates.at(*position as usize).index;
+        }
+        (!picks.is_empty()).then_some(picks)
+    }
+}
+
+/// Fills `scores` (one run of n per scorer, clamped) and `totals` (weighted sums).
+fn score(
+    profile: &Profile,
+    cycle: &Cycle<'_>,
+    candidates: &Candidates<'_>,
+    scores: &mut Vec<f64>,
+    totals: &mut Vec<f64>,
+) {
+    let n = candidates.len();
+    scores.clear();
+    scores.resize(n * profile.scorers.len(), 0.0);
+    totals.clear();
+    totals.resize(n, 0.0);
+    for (scorer, scores) in profile.scorers.iter().zip(scores.chunks_exact_mut(n)) {
+        scorer.scorer.score(cycle, candidates, scores);
+        for (score, total) in scores.iter_mut().zip(totals.iter_mut()) {
+            *score = if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) };
+            *total += *score * scorer.weight;
+        }
+    }
+}
+
+struct Scores<'a> {
+    by_scorer: &'a [f64],
+    totals: &'a [f64],
+}
+
+fn record_candidates(
+    record: &mut crate::recorder::ProfileRecord,
+    candidates: &Candidates<'_>,
+    scores: &Scores<'_>,
+    picks: &[u32],
+    ranked: &mut Vec<u32>,
+) {
+    let n = candidates.len();
+    ranked.clear();
+    ranked.extend((0..).take(n));
+    if n > MAX_CANDIDATES {
+        let by_total = |&a: &u32, &b: &u32| scores.totals[b as usize].total_cmp(&scores.totals[a as usize]);
+        ranked.select_nth_unstable_by(MAX_CANDIDATES, by_total);
+        ranked.truncate(MAX_CANDIDATES);
+        for &pick in picks {
+            if !ranked.contains(&pick) {
+                ranked.push(pick);
+            }
+        }
+    }
+    ranked.sort_unstable_by(|&a, &b| scores.totals[b as usize].total_cmp(&scores.totals[a as usize]));
+    // Whether a pick adds to the best or is one of them must not decide over the memory.
+    record.candidates.reserve(n.min(MAX_CANDIDATES) + picks.len());
+    record.candidates.extend(ranked.iter().map(|&position| {
+        let candidate = candidates.at(position as usize);
+        let at = position as usize;
+        CandidateRecord {
+            endpoint: candidate.endpoint.clone(),
+            load: *candidate.load,
+            scores: scores.by_scorer.iter().skip(at).step_by(n).copied().collect(),
+            total: scores.totals[at],
+            picked: picks.contains(&position),
+        }
+    }));
+}
+
+#[cfg(test)]
+mod tests;

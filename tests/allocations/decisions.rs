@@ -1,0 +1,110 @@
+//! The scheduler under the seeds' configuration, deciding on one request again and again: entry point [`Decisions`].
+//!
+//! Shared by the bench and the test that count allocations. No lock, no clock: both belong to the pool around it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use epp::config::build;
+use epp::pipeline::Pipeline;
+use epp::raw_request::Subset;
+use epp::recorder::Recorder;
+use epp::scheduling::{Occasion, Scratch};
+use epp_framework::endpoint::{Cost, Endpoint, EndpointId, EndpointMeta, ScrapedLoad};
+use epp_framework::lifecycle::Hook;
+use epp_framework::request::{InferenceRequest, Prompt};
+use epp_framework::slot::SlotNames;
+use epp_framework::snapshot::Snapshot;
+use epp_framework::time::Timestamp;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+const SEED_CONFIG: &str = include_str!("../../config/default-plugins.yaml");
+
+const NOW: Timestamp = Timestamp(1);
+const COST: Cost = Cost { requests: 1, prompt_tokens: 128, output_tokens: 64 };
+
+/// A pool of fresh and idle endpoints, a request, and what a pool keeps between decisions.
+pub(crate) struct Decisions {
+    pipeline: Pipeline,
+    /// The request, which may be changed between decisions.
+    pub(crate) request: InferenceRequest,
+    pool: Snapshot,
+    scratch: Scratch,
+    rng: SmallRng,
+    recorder: Recorder,
+}
+
+impl Decisions {
+    /// Decides on a prompt of eight blocks that was decided before.
+    pub(crate) fn of_a_known_prompt(n_endpoints: u32) -> Self {
+        let mut decisions = Self::without_a_prompt(n_endpoints);
+        decisions.request.prompt = Prompt::Text("eight blocks of text ".repeat(25));
+        decisions.produce();
+        decisions.decide();
+        decisions.produce();
+        decisions
+    }
+
+    /// Decides on a request that no cache can help.
+    pub(crate) fn without_a_prompt(n_endpoints: u32) -> Self {
+        let (composition, _) = build::load(SEED_CONFIG, epp_plugins::BUILT_IN);
+        let composition = composition.expect("the seeds' configuration is valid");
+        let request = InferenceRequest {
+            request_id: "5b1c6b52-7c0e-4a53-9d0c-1f7f9c9b8a11".to_owned(),
+            model: "meta-llama/Llama-3.1-8B-Instruct".to_owned(),
+            target_model: "meta-llama/Llama-3.1-8B-Instruct".to_owned(),
+            ..InferenceRequest::default()
+        };
+        let mut decisions = Self {
+            pipeline: Pipeline::build(&composition, &SlotNames::default(), None),
+            request,
+            pool: Snapshot { endpoints: (0..n_endpoints).map(endpoint).collect() },
+            scratch: Scratch::default(),
+            rng: SmallRng::seed_from_u64(5),
+            recorder: Recorder::default(),
+        };
+        decisions.produce();
+        decisions
+    }
+
+    fn produce(&mut self) {
+        self.pipeline.produce(&Hook { now: NOW, pool: &self.pool }, &mut self.request);
+    }
+
+    /// Decides once, and gives the reservation back.
+    pub(crate) fn decide(&mut self) {
+        let Self { pipeline, request, pool, scratch, rng, recorder } = self;
+        let staleness = Duration::from_secs(1);
+        let occasion = Occasion { request, pool, subset: &Subset::Any, staleness, cost: COST, now: NOW };
+        let decided = pipeline.scheduler.decide(&occasion, scratch, rng, recorder);
+        decided.expect("the pool has endpoints");
+    }
+
+    /// Decides `n` times.
+    pub(crate) fn decide_often(&mut self, n: usize) {
+        (0..n).for_each(|_| self.decide());
+    }
+}
+
+fn endpoint(slot: u32) -> Arc<Endpoint> {
+    let [_, _, high, low] = slot.to_be_bytes();
+    let meta = EndpointMeta {
+        name: format!("pod-{slot}"),
+        namespace: "default".into(),
+        address: [10, 0, high, low].into(),
+        port: 8000,
+        labels: BTreeMap::new(),
+    };
+    let endpoint = Endpoint::new(EndpointId { slot, generation: 0 }, meta);
+    let idle = ScrapedLoad {
+        waiting: Some(0),
+        running: Some(0),
+        kv_used: Some(0.0),
+        block_size: Some(16),
+        num_gpu_blocks: Some(10_000),
+    };
+    endpoint.store_scrape(endpoint.begin_scrape(), &idle, NOW);
+    Arc::new(endpoint)
+}
