@@ -5,13 +5,16 @@
 pub mod clock;
 pub mod config;
 pub mod datastore;
+pub mod director;
 pub mod discovery;
+pub mod ext_proc;
 pub mod file_watch;
 pub mod metrics;
 pub mod pipeline;
 pub mod pool;
 pub mod raw_request;
 pub mod recorder;
+pub mod rejection;
 pub mod scheduling;
 pub mod scrape;
 pub mod sim;

@@ -1,0 +1,273 @@
+//! One request's order of events: read, resolve, produce, decide; and the [`Ticket`] that ends it.
+//!
+//! The entry point is [`Director::decide`]. It knows nothing of Envoy: it takes a [`RawRequest`] and gives a
+//! [`Routed`]. Whatever a request holds is in its ticket, and dropping the ticket gives it back, so a disconnect needs
+//! no path of its own.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use epp_framework::endpoint::Cost;
+use epp_framework::lifecycle::Hook;
+use epp_framework::request::InferenceRequest;
+use epp_framework::time::Timestamp;
+use epp_plugins::parser::openai::{self, ParseError, ParsedBody};
+use epp_plugins::parser::usage::UsageReader;
+
+use crate::metrics::ModelMetrics;
+use crate::pool::PoolState;
+use crate::raw_request::{RawRequest, Subset};
+use crate::rejection::Rejection;
+use crate::scheduling::{NoDecision, Reservations};
+
+/// Most output tokens that a request counts for, whatever its client asks for.
+const MAX_OUTPUT_TOKENS: u64 = 1 << 24;
+
+/// Prefix of headers that only we and the gateway may set; the destination itself is replaced, not removed.
+const CONTROL_PREFIX: &str = "x-gateway-destination-endpoint-";
+
+/// Further headers that only we and the gateway may set; a client's are removed.
+const CONTROL_HEADERS: &[&str] = &[
+    "x-gateway-inference-fairness-id",
+    "x-gateway-inference-objective",
+    "x-gateway-model-name-rewrite",
+    "x-llm-d-inference-fairness-id",
+    "x-llm-d-inference-objective",
+    "x-llm-d-model-name-rewrite",
+    "x-prefiller-host-port",
+    "x-encoder-hosts-ports",
+    "x-data-parallel-host-port",
+    "x-kv-cache-source-host-port",
+];
+
+/// Directs the requests of one pool.
+pub struct Director {
+    pool: Arc<PoolState>,
+}
+
+/// A request that goes on.
+pub struct Routed {
+    /// Ends the request; observes its answer until then.
+    pub ticket: Ticket,
+    /// Where it goes, `ip:port`.
+    pub destination: String,
+    /// The body as it came; `None` when there was none.
+    pub body: Option<Bytes>,
+    /// Bytes of the body to replace, and by what: the model's name, if it changed.
+    pub splice: Option<(Range<usize>, Bytes)>,
+    /// The request id, if it was made here.
+    pub made_request_id: Option<String>,
+    /// Control headers that the client sent.
+    pub remove_headers: Vec<String>,
+}
+
+impl Director {
+    /// Makes the director of a pool.
+    pub fn new(pool: Arc<PoolState>) -> Self {
+        Self { pool }
+    }
+
+    /// Decides a request. Every refusal is counted here.
+    pub fn decide(&self, raw: RawRequest) -> Result<Routed, Rejection> {
+        let mut request = InferenceRequest::default();
+        let routed = match &raw.body {
+            None => self.decide_bodiless(&raw.subset),
+            Some(_) => self.decide_inference(&raw, &mut request),
+        };
+        let (ticket, destination, splice) =
+            routed.inspect_err(|rejection| self.count_rejection(&request, rejection))?;
+        let control =
+            |name: &&String| name.starts_with(CONTROL_PREFIX) || CONTROL_HEADERS.contains(&name.as_str());
+        let mut remove_headers: Vec<_> =
+            raw.headers.iter().map(|(name, _)| name).filter(control).cloned().collect();
+        remove_headers.sort_unstable();
+        remove_headers.dedup();
+        let made_request_id = match raw.header("x-request-id") {
+            Some(_) => None,
+            None if request.request_id.is_empty() => Some(new_request_id()),
+            None => Some(request.request_id),
+        };
+        Ok(Routed { ticket, destination, body: raw.body, splice, made_request_id, remove_headers })
+    }
+
+    /// Counts a refusal.
+    pub fn count_rejection(&self, request: &InferenceRequest, rejection: &Rejection) {
+        self.pool.metrics.model(&request.model, &request.target_model).count_error(rejection.code());
+    }
+
+    /// A request without a body has no model and no prompt: any endpoint that may serve will do.
+    fn decide_bodiless(&self, subset: &Subset) -> Result<Picked, Rejection> {
+        match self.pool.pick_any(subset) {
+            Some(endpoint) => Ok((self.unrouted_ticket(), endpoint.destination.clone(), None)),
+            None if *subset == Subset::Any => Err(Rejection::NoEndpointsForBodiless),
+            None => Err(Rejection::NoEndpoints),
+        }
+    }
+
+    fn decide_inference(
+        &self,
+        raw: &RawRequest,
+        request: &mut InferenceRequest,
+    ) -> Result<Picked, Rejection> {
+        let pool = &self.pool;
+        let received = pool.clock.now();
+        let body = raw.body.as_deref().unwrap_or_default();
+        let parsed = openai::parse(body).map_err(Rejection::from)?;
+        let output_tokens = parsed.max_tokens.unwrap_or(0).min(MAX_OUTPUT_TOKENS);
+        let model_span = parsed.model_span.clone();
+        self.resolve(raw, parsed, request);
+        let pipeline = pool.pipeline();
+        let snapshot = pool.store.snapshot();
+        if snapshot.endpoints.is_empty() {
+            return Err(Rejection::NoEndpoints);
+        }
+        pipeline.produce(&Hook { now: received, pool: &snapshot }, request);
+        let cost = Cost { requests: 1, prompt_tokens: request.prompt_tokens, output_tokens };
+        let began = pool.clock.now();
+        let placed = pool.decide(&pipeline, request, &raw.subset, cost);
+        pool.metrics.observe_scheduling(pool.clock.now().since(began));
+        let placed = placed.map_err(|none| match none {
+            NoDecision::NoCandidates => Rejection::NoEndpoints,
+            NoDecision::Unschedulable(why) => Rejection::Unschedulable(why),
+        })?;
+        let splice = (request.target_model != request.model).then(|| {
+            let model = serde_json::to_vec(&request.target_model).expect("strings can be written as JSON");
+            (model_span, Bytes::from(model))
+        });
+        let model = pool.metrics.model(&request.model, &request.target_model);
+        model.count_request(outgoing_bytes(body, splice.as_ref()));
+        let ticket = Ticket::new(pool.clone(), model, Some((placed.reservations, received)));
+        Ok((ticket, placed.destination, splice))
+    }
+
+    /// Objective → priority, model rewrite, request id.
+    fn resolve(&self, raw: &RawRequest, parsed: ParsedBody, request: &mut InferenceRequest) {
+        let either = |new: &str, old: &str| raw.header(new).or_else(|| raw.header(old)).map(str::to_owned);
+        let objective = either("x-llm-d-inference-objective", "x-gateway-inference-objective");
+        let rewrite = either("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite");
+        request.request_id = raw.header("x-request-id").map_or_else(new_request_id, str::to_owned);
+        request.priority = objective.and_then(|name| self.pool.store.priority(&name)).unwrap_or(0);
+        request.target_model = rewrite.unwrap_or_else(|| parsed.model.clone());
+        request.model = parsed.model;
+        request.stream = parsed.stream;
+        request.prompt = parsed.prompt;
+        request.prompt_tokens = parsed.prompt_tokens;
+    }
+
+    /// A ticket that holds nothing: for requests without a body, and for answers whose request we never saw.
+    pub fn unrouted_ticket(&self) -> Ticket {
+        let model = self.pool.metrics.model("", "");
+        Ticket::new(self.pool.clone(), model, None)
+    }
+}
+
+fn outgoing_bytes(body: &[u8], splice: Option<&(Range<usize>, Bytes)>) -> usize {
+    splice.map_or(body.len(), |(range, replacement)| body.len() - range.len() + replacement.len())
+}
+
+type Picked = (Ticket, String, Option<(Range<usize>, Bytes)>);
+
+impl From<ParseError> for Rejection {
+    fn from(error: ParseError) -> Self {
+        match error {
+            ParseError::NotAnObject => Self::NotAnObject,
+            ParseError::ModelMissing => Self::ModelMissing,
+            ParseError::PromptMissing => Self::PromptMissing,
+            ParseError::PromptNotAString => Self::PromptNotAString,
+            ParseError::MessagesNotAList => Self::MessagesNotAList,
+            ParseError::MessagesEmpty => Self::MessagesEmpty,
+        }
+    }
+}
+
+fn new_request_id() -> String {
+    uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
+}
+
+/// A request under way: what it holds, and what its answer showed so far.
+pub struct Ticket {
+    pool: Arc<PoolState>,
+    model: Arc<ModelMetrics>,
+    reservations: Reservations,
+    received: Timestamp,
+    /// Whether the request counts as running.
+    counted: bool,
+    usage: Option<UsageReader>,
+    event_stream: bool,
+    response_bytes: usize,
+    completed: bool,
+}
+
+impl Ticket {
+    /// `running` is what a routed request holds, and when it was received.
+    fn new(
+        pool: Arc<PoolState>,
+        model: Arc<ModelMetrics>,
+        running: Option<(Reservations, Timestamp)>,
+    ) -> Self {
+        let counted = running.is_some();
+        let (reservations, received) = running.unwrap_or_default();
+        Self {
+            pool,
+            model,
+            reservations,
+            received,
+            counted,
+            usage: None,
+            event_stream: false,
+            response_bytes: 0,
+            completed: false,
+        }
+    }
+
+    /// The answer begins.
+    pub fn on_response_headers(&mut self, event_stream: bool) {
+        self.event_stream = event_stream;
+        self.usage = Some(UsageReader::new(event_stream));
+    }
+
+    /// A chunk of the answer passes.
+    pub fn on_response_chunk(&mut self, chunk: &[u8]) {
+        if chunk.is_empty() {
+            return;
+        }
+        if self.event_stream && self.response_bytes == 0 {
+            self.reservations.iter_mut().for_each(epp_framework::endpoint::Reservation::first_token);
+        }
+        self.response_bytes += chunk.len();
+        if let Some(usage) = &mut self.usage {
+            usage.feed(chunk);
+        }
+    }
+
+    /// The answer is complete. Everything held is given back now, not when the stream closes.
+    pub fn complete(&mut self) {
+        if std::mem::replace(&mut self.completed, true) {
+            return;
+        }
+        self.release();
+        if let Some(usage) = self.usage.take().and_then(|mut reader| reader.finish()) {
+            self.model.observe_usage(&usage);
+        }
+        if self.counted {
+            let took = self.pool.clock.now().since(self.received);
+            self.model.observe_response(took, self.response_bytes);
+        }
+    }
+
+    fn release(&mut self) {
+        self.reservations.clear();
+        if self.counted {
+            self.model.end_request();
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.completed {
+            self.release();
+        }
+    }
+}

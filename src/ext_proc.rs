@@ -1,0 +1,294 @@
+//! The ext_proc service: a thin async shell around [`Exchange`].
+//!
+//! One gRPC stream is one HTTP request. The answer stream is driven by tonic itself: no task and no channel per
+//! stream, and when Envoy drops the stream, everything the request holds is dropped with it. A stream that fails
+//! inside ends with a status other than OK: Envoy takes OK for "go on without a body" and loses data.
+
+pub mod body;
+pub mod exchange;
+pub mod reply;
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
+
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
+    ExternalProcessor, ExternalProcessorServer,
+};
+use envoy_types::pb::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
+use epp_framework::request::InferenceRequest;
+use futures_util::{FutureExt, Stream, stream};
+use prometheus::IntGauge;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::director::{Director, Routed, Ticket};
+use crate::raw_request::RawRequest;
+use crate::rejection::Rejection;
+use exchange::{Exchange, ProtocolError, ResponsePart, Step, Verdict};
+use reply::{DESTINATION, HeaderEdits, OutgoingBody, Pick, Replies};
+
+/// What clients may cost.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Longest request body, in bytes; longer ones are refused with 413.
+    pub body_bytes: usize,
+    /// Most bytes of unfinished request bodies that the process holds; a request beyond them is refused with 503.
+    pub held_bytes: usize,
+    /// Longest pause of a client within its request; then it is refused with 408.
+    pub upload_idle: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { body_bytes: 64 << 20, held_bytes: 1 << 30, upload_idle: Duration::from_secs(30) }
+    }
+}
+
+impl Limits {
+    /// Longest message to or from Envoy, in bytes: a whole body and its framing, also when it is a little too long, so
+    /// that the refusal is ours.
+    fn message_bytes(&self) -> usize {
+        self.body_bytes.saturating_mul(2).max(4 << 20)
+    }
+}
+
+/// Bodies from this size on are read outside of the event loop's turn, in bytes.
+const LONG_BODY_BYTES: usize = 1 << 20;
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct ExtProc {
+    director: Arc<Director>,
+    streams: IntGauge,
+    cut: watch::Receiver<bool>,
+    limits: Limits,
+    held_bytes: Arc<AtomicUsize>,
+}
+
+impl ExtProc {
+    /// Makes the service. `streams` counts open streams; once `cut` is true, those left end as unavailable.
+    pub fn new(
+        director: Arc<Director>,
+        streams: IntGauge,
+        cut: watch::Receiver<bool>,
+        limits: Limits,
+    ) -> Self {
+        Self { director, streams, cut, limits, held_bytes: Arc::default() }
+    }
+
+    /// Wraps it for a tonic server.
+    pub fn into_server(self) -> ExternalProcessorServer<Self> {
+        let message_bytes = self.limits.message_bytes();
+        ExternalProcessorServer::new(self)
+            .max_decoding_message_size(message_bytes)
+            .max_encoding_message_size(message_bytes)
+    }
+}
+
+#[tonic::async_trait]
+impl ExternalProcessor for ExtProc {
+    type ProcessStream = Pin<Box<dyn Stream<Item = Result<ProcessingResponse, Status>> + Send>>;
+
+    async fn process(
+        &self,
+        request: Request<Streaming<ProcessingRequest>>,
+    ) -> Result<Response<Self::ProcessStream>, Status> {
+        let session = Session {
+            inbound: request.into_inner(),
+            director: self.director.clone(),
+            exchange: Exchange::new(self.limits.body_bytes),
+            replies: Replies::default(),
+            ticket: None,
+            cut: self.cut.clone(),
+            limits: self.limits,
+            held: HeldBytes { total: self.held_bytes.clone(), mine: 0 },
+            _open: OpenStream::count(&self.streams),
+        };
+        Ok(Response::new(Box::pin(stream::unfold(Some(session), Session::next))))
+    }
+}
+
+/// Counts an open stream for as long as it lives.
+struct OpenStream(IntGauge);
+
+impl OpenStream {
+    fn count(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// One stream's share of the unfinished bodies that the process holds.
+struct HeldBytes {
+    total: Arc<AtomicUsize>,
+    mine: usize,
+}
+
+impl HeldBytes {
+    /// Sets the share; returns what the process then holds.
+    fn set(&mut self, bytes: usize) -> usize {
+        let before = std::mem::replace(&mut self.mine, bytes);
+        let total = self.total.fetch_add(bytes, Relaxed).wrapping_add(bytes);
+        self.total.fetch_sub(before, Relaxed);
+        total.saturating_sub(before)
+    }
+}
+
+impl Drop for HeldBytes {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.mine, Relaxed);
+    }
+}
+
+/// One stream.
+struct Session {
+    inbound: Streaming<ProcessingRequest>,
+    director: Arc<Director>,
+    exchange: Exchange,
+    replies: Replies,
+    ticket: Option<Ticket>,
+    cut: watch::Receiver<bool>,
+    limits: Limits,
+    held: HeldBytes,
+    _open: OpenStream,
+}
+
+impl Session {
+    /// The next answer, for `unfold`: `None` ends the stream with OK, an error ends it with that status.
+    async fn next(session: Option<Self>) -> Option<(Result<ProcessingResponse, Status>, Option<Self>)> {
+        let mut session = session?;
+        // A panic inside one request must neither reach the connection, which many requests share, nor end in OK.
+        match AssertUnwindSafe(session.answer()).catch_unwind().await {
+            Ok(Ok(Some(answer))) => Some((Ok(answer), Some(session))),
+            Ok(Ok(None)) => None,
+            Ok(Err(status)) => Some((Err(status), None)),
+            Err(_) => {
+                tracing::error!("a request panicked; its stream ends as internal error");
+                Some((Err(Status::internal("internal error")), None))
+            }
+        }
+    }
+
+    /// The next answer, or `None` when Envoy has closed the stream or waits for no more.
+    async fn answer(&mut self) -> Result<Option<ProcessingResponse>, Status> {
+        loop {
+            if let Some(answer) = self.replies.next() {
+                return Ok(Some(answer));
+            }
+            if self.exchange.is_over() {
+                return Ok(None);
+            }
+            let awaits_request = self.exchange.awaits_request();
+            let next = async {
+                if awaits_request {
+                    timeout(self.limits.upload_idle, self.inbound.message()).await
+                } else {
+                    Ok(self.inbound.message().await)
+                }
+            };
+            let message = tokio::select! {
+                biased;
+                _ = self.cut.wait_for(|&cut| cut) => return Err(Status::unavailable("the endpoint picker shuts down")),
+                message = next => message,
+            };
+            let step = match message {
+                Ok(message) => match message? {
+                    Some(message) => {
+                        self.exchange.on_message(message).map_err(|error| protocol_status(&error))?
+                    }
+                    None => return Ok(None),
+                },
+                Err(_) => {
+                    Step::Reject(Rejection::UploadStalled { seconds: self.limits.upload_idle.as_secs() })
+                }
+            };
+            let held = self.held.set(self.exchange.held_bytes());
+            let step = if held > self.limits.held_bytes { Step::Reject(Rejection::Overloaded) } else { step };
+            self.take(step);
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Wait => {}
+            Step::Reply(replies) => self.replies = replies,
+            Step::Decide(raw) => self.decide(raw),
+            Step::Reject(rejection) => {
+                self.director.count_rejection(&InferenceRequest::default(), &rejection);
+                self.replies = self.exchange.rejected(&rejection);
+            }
+            Step::Observe(part, chunk) => {
+                self.observe(&part, &chunk);
+                self.replies = self.exchange.answer_response(&part, chunk);
+            }
+        }
+    }
+
+    fn decide(&mut self, raw: RawRequest) {
+        let long = raw.body.as_ref().is_some_and(|body| body.len() >= LONG_BODY_BYTES);
+        let decided = if long {
+            tokio::task::block_in_place(|| self.director.decide(raw))
+        } else {
+            self.director.decide(raw)
+        };
+        self.replies = match decided {
+            Ok(routed) => {
+                let (verdict, ticket) = verdict(routed);
+                self.ticket = Some(ticket);
+                self.exchange.decided(verdict)
+            }
+            Err(rejection) => {
+                log_rejection(&rejection);
+                self.exchange.rejected(&rejection)
+            }
+        };
+    }
+
+    /// Lets the ticket see a part of the answer. An answer whose request we never saw gets a ticket that holds nothing.
+    fn observe(&mut self, part: &ResponsePart, chunk: &[u8]) {
+        let ticket = self.ticket.get_or_insert_with(|| self.director.unrouted_ticket());
+        match *part {
+            ResponsePart::Headers { event_stream, .. } => ticket.on_response_headers(event_stream),
+            ResponsePart::Chunk { .. } => ticket.on_response_chunk(chunk),
+            ResponsePart::Trailers => {}
+        }
+        if self.exchange.response_ended() {
+            ticket.complete();
+        }
+    }
+}
+
+fn protocol_status(error: &ProtocolError) -> Status {
+    Status::invalid_argument(error.to_string())
+}
+
+fn log_rejection(rejection: &Rejection) {
+    tracing::debug!(code = rejection.code(), reason = %rejection, "request refused");
+}
+
+/// Turns a routed request into what the exchange answers with.
+fn verdict(routed: Routed) -> (Verdict, Ticket) {
+    let Routed { ticket, destination, body, splice, made_request_id, remove_headers } = routed;
+    let body_changed = splice.is_some();
+    let body = body.map(|body| match splice {
+        Some((range, replacement)) => OutgoingBody::spliced(&body, range, replacement),
+        None => OutgoingBody::unchanged(body),
+    });
+    let mut set = vec![(DESTINATION.to_owned(), destination.clone())];
+    if let Some(body) = body.as_ref().filter(|body| !body.is_empty()) {
+        set.push(("content-length".to_owned(), body.len().to_string()));
+    }
+    set.extend(made_request_id.map(|id| ("x-request-id".to_owned(), id)));
+    let pick = Pick { edits: HeaderEdits { set, remove: remove_headers }, destination };
+    (Verdict { pick, body, body_changed }, ticket)
+}

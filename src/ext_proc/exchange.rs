@@ -1,0 +1,370 @@
+//! The exchange with Envoy as a state machine: message in, [`Step`] out. No await, no clock.
+//!
+//! One `Exchange` is one gRPC stream, which is one HTTP request. The shell (`ext_proc`) feeds it every message through
+//! [`Exchange::on_message`], asks the director when it says [`Step::Decide`], and hands the verdict back through
+//! [`Exchange::decided`] or [`Exchange::rejected`]. Legal orders and modes are those of Envoy 1.40 as ARCHITECTURE.md
+//! lists them; what Envoy itself puts between (its own error pages as responses) is accepted.
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, Metadata};
+use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
+use envoy_types::pb::envoy::service::ext_proc::v3::{
+    HttpBody, HttpHeaders, ProcessingRequest, processing_request::Request,
+};
+use envoy_types::pb::google::protobuf::value::Kind;
+
+use super::body::GatheredBody;
+use super::reply::{self, Direction, HeaderEdits, OutgoingBody, Pick, Replies};
+use crate::raw_request::{RawRequest, Subset};
+use crate::rejection::Rejection;
+
+/// How Envoy sends a body, and wants it answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyMode {
+    /// `FULL_DUPLEX_STREAMED`: chunks as they come; answers are streamed and need not match them one to one.
+    Duplex,
+    /// `BUFFERED`: one message with the whole body; headers are answered before it.
+    Buffered,
+    /// `NONE`, `STREAMED` and the other modes in which the pick cannot wait for the body.
+    Unseen,
+}
+
+impl From<BodySendMode> for BodyMode {
+    fn from(mode: BodySendMode) -> Self {
+        match mode {
+            BodySendMode::FullDuplexStreamed => Self::Duplex,
+            BodySendMode::Buffered => Self::Buffered,
+            _ => Self::Unseen,
+        }
+    }
+}
+
+/// What a response message says; for the ticket to observe.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ResponsePart {
+    /// The answer begins.
+    Headers {
+        /// Whether the answer is an event stream.
+        event_stream: bool,
+        /// Whether the answer ends here.
+        end_of_stream: bool,
+    },
+    /// A chunk; its bytes are in the replies' hands, so the shell feeds them before it sends.
+    Chunk {
+        /// Whether the answer ends here.
+        end_of_stream: bool,
+    },
+    /// Trailers: the answer ends here.
+    Trailers,
+}
+
+/// What to do after a message.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a step lives for one match; boxing would allocate per message"
+)]
+pub enum Step {
+    /// Nothing yet.
+    Wait,
+    /// Send these.
+    Reply(Replies),
+    /// Decide this request, then call [`Exchange::decided`] or [`Exchange::rejected`].
+    Decide(RawRequest),
+    /// Refuse the request.
+    Reject(Rejection),
+    /// Let the ticket see the part (and the chunk's bytes), then answer by [`Exchange::answer_response`].
+    Observe(ResponsePart, Vec<u8>),
+}
+
+/// A message that Envoy never sends; the stream must end with a status other than OK.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// The message has no `request`.
+    #[error("a processing request without a request")]
+    Empty,
+    /// The message came where it may not.
+    #[error("{0} came out of order")]
+    OutOfOrder(&'static str),
+}
+
+/// The verdict on a request: the pick, and the body as it is to go on.
+#[derive(Debug)]
+pub struct Verdict {
+    /// Header changes and destination.
+    pub pick: Pick,
+    /// The outgoing body; `None` when the request had none.
+    pub body: Option<OutgoingBody>,
+    /// Whether the body differs from what came.
+    pub body_changed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RequestPhase {
+    /// Nothing has come.
+    Start,
+    /// Headers came; the body is to come.
+    Headers,
+    /// The body is coming.
+    Body,
+    /// The director decides.
+    Deciding {
+        /// Whether the request ended by trailers.
+        trailers: bool,
+    },
+    /// The request was answered; in the unseen modes more of it may come.
+    Done,
+    /// The request was refused; Envoy may still send what it had in its pipe, but waits for no answer.
+    Rejected,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ResponsePhase {
+    None,
+    Begun,
+    Ended,
+}
+
+/// The state of one stream.
+#[derive(Debug)]
+pub struct Exchange {
+    request_mode: BodyMode,
+    response_mode: BodyMode,
+    phase: RequestPhase,
+    response: ResponsePhase,
+    head: Vec<(String, Bytes)>,
+    body: GatheredBody,
+    subset: Subset,
+    max_body_bytes: usize,
+}
+
+impl Exchange {
+    /// Begins an exchange. Bodies longer than `max_body_bytes` are refused.
+    pub fn new(max_body_bytes: usize) -> Self {
+        Self {
+            request_mode: BodyMode::Duplex,
+            response_mode: BodyMode::Duplex,
+            phase: RequestPhase::Start,
+            response: ResponsePhase::None,
+            head: Vec::new(),
+            body: GatheredBody::default(),
+            subset: Subset::Any,
+            max_body_bytes,
+        }
+    }
+
+    /// Whether the answer has come to its end.
+    pub fn response_ended(&self) -> bool {
+        self.response == ResponsePhase::Ended
+    }
+
+    /// Whether the request was refused: after the error page Envoy waits for nothing more.
+    pub fn is_over(&self) -> bool {
+        self.phase == RequestPhase::Rejected
+    }
+
+    /// Bytes of the request's body that are held until it is whole.
+    pub fn held_bytes(&self) -> usize {
+        self.body.n_bytes()
+    }
+
+    /// Whether the request is not whole yet, so that the client is the one who is waited for.
+    pub fn awaits_request(&self) -> bool {
+        matches!(self.phase, RequestPhase::Headers | RequestPhase::Body)
+    }
+
+    /// Takes the next message.
+    pub fn on_message(&mut self, message: ProcessingRequest) -> Result<Step, ProtocolError> {
+        if let Some(config) = &message.protocol_config {
+            self.request_mode = config.request_body_mode().into();
+            self.response_mode = config.response_body_mode().into();
+        }
+        if let Some(metadata) = &message.metadata_context
+            && let Some(subset) = read_subset(metadata)
+        {
+            self.subset = subset;
+        }
+        if self.phase == RequestPhase::Rejected {
+            return Ok(Step::Wait);
+        }
+        match message.request.ok_or(ProtocolError::Empty)? {
+            Request::RequestHeaders(headers) => self.on_request_headers(headers),
+            Request::RequestBody(body) => self.on_request_body(body),
+            Request::RequestTrailers(_) => self.on_request_trailers(),
+            Request::ResponseHeaders(headers) => self.on_response_headers(&headers),
+            Request::ResponseBody(body) => Ok(self.on_response_body(body)),
+            Request::ResponseTrailers(_) => {
+                self.begin_response(true);
+                Ok(Step::Observe(ResponsePart::Trailers, Vec::new()))
+            }
+        }
+    }
+
+    fn on_request_headers(&mut self, headers: HttpHeaders) -> Result<Step, ProtocolError> {
+        if self.phase != RequestPhase::Start || self.response != ResponsePhase::None {
+            return Err(ProtocolError::OutOfOrder("request headers"));
+        }
+        self.head = read_headers(headers.headers);
+        if headers.end_of_stream || self.request_mode == BodyMode::Unseen {
+            return Ok(self.decide(false));
+        }
+        self.phase = RequestPhase::Headers;
+        match self.request_mode {
+            // The pick needs the body, and Envoy sends the body only once the headers are answered.
+            BodyMode::Buffered => {
+                Ok(Step::Reply(Replies::one(reply::headers(Direction::Request, HeaderEdits::default()))))
+            }
+            BodyMode::Duplex | BodyMode::Unseen => Ok(Step::Wait),
+        }
+    }
+
+    fn on_request_body(&mut self, body: HttpBody) -> Result<Step, ProtocolError> {
+        match self.phase {
+            RequestPhase::Start | RequestPhase::Headers | RequestPhase::Body => {}
+            RequestPhase::Done if self.request_mode == BodyMode::Unseen => {
+                return Ok(Step::Reply(Replies::one(reply::body_unchanged(Direction::Request))));
+            }
+            // The answer began before the request was whole; what was in the pipe no longer matters.
+            RequestPhase::Done if self.response != ResponsePhase::None => return Ok(Step::Wait),
+            RequestPhase::Deciding { .. } | RequestPhase::Done | RequestPhase::Rejected => {
+                return Err(ProtocolError::OutOfOrder("a request body"));
+            }
+        }
+        self.phase = RequestPhase::Body;
+        if self.body.n_bytes() + body.body.len() > self.max_body_bytes {
+            self.body = GatheredBody::default();
+            return Ok(Step::Reject(Rejection::BodyTooLarge { limit: self.max_body_bytes }));
+        }
+        self.body.push(body.body);
+        // A buffered body is one message; with trailers behind it, it does not say that it ends.
+        if body.end_of_stream || self.request_mode == BodyMode::Buffered {
+            return Ok(self.decide(false));
+        }
+        Ok(Step::Wait)
+    }
+
+    fn on_request_trailers(&mut self) -> Result<Step, ProtocolError> {
+        match self.phase {
+            RequestPhase::Headers if self.request_mode == BodyMode::Buffered => {
+                // The headers were answered in the hope of a body that does not come: an empty one.
+                self.phase = RequestPhase::Body;
+                Ok(self.decide(true))
+            }
+            RequestPhase::Headers | RequestPhase::Body => Ok(self.decide(true)),
+            RequestPhase::Done if self.response != ResponsePhase::None => Ok(Step::Wait),
+            RequestPhase::Done => Ok(Step::Reply(Replies::one(reply::trailers(Direction::Request)))),
+            RequestPhase::Start | RequestPhase::Deciding { .. } | RequestPhase::Rejected => {
+                Err(ProtocolError::OutOfOrder("request trailers"))
+            }
+        }
+    }
+
+    fn decide(&mut self, trailers: bool) -> Step {
+        let has_body = self.phase == RequestPhase::Body;
+        self.phase = RequestPhase::Deciding { trailers };
+        let body = std::mem::take(&mut self.body);
+        Step::Decide(RawRequest {
+            headers: std::mem::take(&mut self.head),
+            body: has_body.then(|| body.finish()),
+            subset: std::mem::take(&mut self.subset),
+        })
+    }
+
+    /// Answers the request with the pick. Nothing is sent when Envoy gave the request up meanwhile.
+    pub fn decided(&mut self, verdict: Verdict) -> Replies {
+        let RequestPhase::Deciding { trailers } = self.phase else { return Replies::default() };
+        self.phase = RequestPhase::Done;
+        let Verdict { pick, body, body_changed } = verdict;
+        let replies = match (body, self.request_mode) {
+            (Some(body), BodyMode::Duplex) => {
+                Replies::headers_and_body(reply::picked_headers(pick), body, !trailers)
+            }
+            (Some(body), BodyMode::Buffered) => {
+                Replies::one(reply::picked_body(pick, Some(body).filter(|_| body_changed)))
+            }
+            (_, BodyMode::Unseen) | (None, _) => Replies::one(reply::picked_headers(pick)),
+        };
+        if trailers { replies.then(reply::trailers(Direction::Request)) } else { replies }
+    }
+
+    /// Answers the request with an error page; whatever comes after is ignored.
+    pub fn rejected(&mut self, rejection: &Rejection) -> Replies {
+        self.phase = RequestPhase::Rejected;
+        Replies::one(reply::immediate(rejection))
+    }
+
+    fn on_response_headers(&mut self, headers: &HttpHeaders) -> Result<Step, ProtocolError> {
+        if self.response != ResponsePhase::None {
+            return Err(ProtocolError::OutOfOrder("response headers"));
+        }
+        self.begin_response(headers.end_of_stream);
+        let values = headers.headers.as_ref().map_or(&[][..], |map| &map.headers);
+        let value = |name: &str| {
+            let header = values.iter().find(|header| header.key.eq_ignore_ascii_case(name))?;
+            let bytes = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
+            std::str::from_utf8(bytes).ok()
+        };
+        let event_stream = value("content-type").is_some_and(|kind| kind.contains("text/event-stream"));
+        let end_of_stream = headers.end_of_stream;
+        let part = ResponsePart::Headers { event_stream, end_of_stream };
+        Ok(Step::Observe(part, Vec::new()))
+    }
+
+    fn on_response_body(&mut self, body: HttpBody) -> Step {
+        self.begin_response(body.end_of_stream);
+        Step::Observe(ResponsePart::Chunk { end_of_stream: body.end_of_stream }, body.body)
+    }
+
+    /// A response may come before the request was answered: Envoy's own error page after it gave up.
+    fn begin_response(&mut self, ended: bool) {
+        self.response = if ended { ResponsePhase::Ended } else { ResponsePhase::Begun };
+        self.phase = RequestPhase::Done;
+        self.body = GatheredBody::default();
+    }
+
+    /// Answers a response message; `chunk` is what [`Step::Observe`] carried.
+    pub fn answer_response(&self, part: &ResponsePart, chunk: Vec<u8>) -> Replies {
+        match part {
+            ResponsePart::Headers { .. } => {
+                // Upstream's mark of a response that went through the picker; users grep for it.
+                let set = vec![("x-went-into-resp-headers".to_owned(), "true".to_owned())];
+                Replies::one(reply::headers(Direction::Response, HeaderEdits { set, remove: Vec::new() }))
+            }
+            ResponsePart::Chunk { end_of_stream } => match self.response_mode {
+                BodyMode::Duplex => Replies::chunk(Direction::Response, chunk, *end_of_stream),
+                BodyMode::Buffered | BodyMode::Unseen => {
+                    Replies::one(reply::body_unchanged(Direction::Response))
+                }
+            },
+            ResponsePart::Trailers => Replies::one(reply::trailers(Direction::Response)),
+        }
+    }
+}
+
+fn read_headers(map: Option<HeaderMap>) -> Vec<(String, Bytes)> {
+    let headers = map.map(|map| map.headers).unwrap_or_default();
+    let read = |mut header: HeaderValue| {
+        header.key.make_ascii_lowercase();
+        let value = if header.raw_value.is_empty() { header.value.into_bytes() } else { header.raw_value };
+        (header.key, value.into())
+    };
+    headers.into_iter().map(read).collect()
+}
+
+/// Reads the subset hint of a message: metadata `envoy.lb.subset_hint`, key `x-gateway-destination-endpoint-subset`, a
+/// list of strings. A namespace, key or value of another shape is no hint, and entries that are no strings are skipped.
+fn read_subset(metadata: &Metadata) -> Option<Subset> {
+    let hint = metadata.filter_metadata.get("envoy.lb.subset_hint")?;
+    let Kind::ListValue(list) = hint.fields.get("x-gateway-destination-endpoint-subset")?.kind.as_ref()?
+    else {
+        return None;
+    };
+    let entries = list.values.iter().filter_map(|value| match &value.kind {
+        Some(Kind::StringValue(text)) => Some(text.as_str()),
+        _ => None,
+    });
+    Some(Subset::only(entries))
+}
+
+#[cfg(test)]
+mod tests;

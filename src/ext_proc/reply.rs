@@ -1,0 +1,325 @@
+//! Builders of `ProcessingResponse`: the only place that knows how Envoy wants to be answered.
+//!
+//! Header values go into `raw_value` (Envoy empties a header that comes in `value`); bodies go in pieces of at most
+//! [`PIECE_BYTES`], made one at a time, so that a long body is never held twice.
+
+use bytes::Bytes;
+use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::service::ext_proc::v3::{
+    BodyMutation, BodyResponse, CommonResponse, HeaderMutation, HeadersResponse, ImmediateResponse,
+    ProcessingResponse, StreamedBodyResponse, TrailersResponse, body_mutation::Mutation,
+    processing_response::Response,
+};
+use envoy_types::pb::envoy::r#type::v3::HttpStatus;
+use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+
+use crate::rejection::Rejection;
+
+/// Longest body piece, in bytes: below the 64 KiB that data planes agree on.
+pub const PIECE_BYTES: usize = 62_000;
+
+/// Header, and key of the metadata, that carries the picked endpoint.
+pub const DESTINATION: &str = "x-gateway-destination-endpoint";
+
+const METADATA_NAMESPACE: &str = "envoy.lb";
+
+/// Which half of the exchange an answer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the model server.
+    Request,
+    /// From the model server to the client.
+    Response,
+}
+
+/// Header changes, in the order they are to be made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Headers to set, replacing what is there.
+    pub set: Vec<(String, String)>,
+    /// Headers to remove.
+    pub remove: Vec<String>,
+}
+
+impl HeaderEdits {
+    fn into_mutation(self) -> Option<HeaderMutation> {
+        if self.set.is_empty() && self.remove.is_empty() {
+            return None;
+        }
+        let set_headers = self.set.into_iter().map(|(key, value)| header(key, value)).collect();
+        Some(HeaderMutation { set_headers, remove_headers: self.remove })
+    }
+}
+
+fn header(key: String, value: String) -> HeaderValueOption {
+    let header = HeaderValue { key, raw_value: value.into_bytes(), ..HeaderValue::default() };
+    HeaderValueOption { header: Some(header), ..HeaderValueOption::default() }
+}
+
+/// What the pick adds to the answer of a request: the edits, and the same destination as metadata.
+#[derive(Clone, Debug)]
+pub struct Pick {
+    /// Header changes; holds the destination header.
+    pub edits: HeaderEdits,
+    /// Value of the destination header and metadata.
+    pub destination: String,
+}
+
+impl Pick {
+    fn into_common(self) -> (CommonResponse, Struct) {
+        let metadata =
+            Struct { fields: [(METADATA_NAMESPACE.to_owned(), destination(self.destination))].into() };
+        let common = CommonResponse {
+            header_mutation: self.edits.into_mutation(),
+            clear_route_cache: true,
+            ..CommonResponse::default()
+        };
+        (common, metadata)
+    }
+}
+
+fn destination(value: String) -> Value {
+    let value = Value { kind: Some(Kind::StringValue(value)) };
+    let fields = Struct { fields: [(DESTINATION.to_owned(), value)].into() };
+    Value { kind: Some(Kind::StructValue(fields)) }
+}
+
+fn answer(response: Response) -> ProcessingResponse {
+    ProcessingResponse { response: Some(response), ..ProcessingResponse::default() }
+}
+
+/// Answers headers with `edits`; without edits it says "go on".
+pub fn headers(direction: Direction, edits: HeaderEdits) -> ProcessingResponse {
+    let common = CommonResponse { header_mutation: edits.into_mutation(), ..CommonResponse::default() };
+    let headers = HeadersResponse { response: Some(common) };
+    answer(match direction {
+        Direction::Request => Response::RequestHeaders(headers),
+        Direction::Response => Response::ResponseHeaders(headers),
+    })
+}
+
+/// Answers request headers with the pick.
+pub fn picked_headers(pick: Pick) -> ProcessingResponse {
+    let (common, metadata) = pick.into_common();
+    let mut answer = answer(Response::RequestHeaders(HeadersResponse { response: Some(common) }));
+    answer.dynamic_metadata = Some(metadata);
+    answer
+}
+
+/// Answers a buffered request body with the pick; `replacement` is the new body, if it changed.
+pub fn picked_body(pick: Pick, replacement: Option<OutgoingBody>) -> ProcessingResponse {
+    let (mut common, metadata) = pick.into_common();
+    common.body_mutation =
+        replacement.map(|body| BodyMutation { mutation: Some(Mutation::Body(body.into_contiguous())) });
+    let mut answer = answer(Response::RequestBody(BodyResponse { response: Some(common) }));
+    answer.dynamic_metadata = Some(metadata);
+    answer
+}
+
+/// Lets a body chunk pass as it came, outside of duplex mode.
+pub fn body_unchanged(direction: Direction) -> ProcessingResponse {
+    body(direction, CommonResponse::default())
+}
+
+fn streamed(direction: Direction, piece: Vec<u8>, end_of_stream: bool) -> ProcessingResponse {
+    let streamed = StreamedBodyResponse { body: piece, end_of_stream, ..StreamedBodyResponse::default() };
+    let mutation = BodyMutation { mutation: Some(Mutation::StreamedResponse(streamed)) };
+    body(direction, CommonResponse { body_mutation: Some(mutation), ..CommonResponse::default() })
+}
+
+fn body(direction: Direction, common: CommonResponse) -> ProcessingResponse {
+    let body = BodyResponse { response: Some(common) };
+    answer(match direction {
+        Direction::Request => Response::RequestBody(body),
+        Direction::Response => Response::ResponseBody(body),
+    })
+}
+
+/// Lets trailers pass.
+pub fn trailers(direction: Direction) -> ProcessingResponse {
+    answer(match direction {
+        Direction::Request => Response::RequestTrailers(TrailersResponse::default()),
+        Direction::Response => Response::ResponseTrailers(TrailersResponse::default()),
+    })
+}
+
+/// Ends the request with an error page of ours.
+pub fn immediate(rejection: &Rejection) -> ProcessingResponse {
+    answer(Response::ImmediateResponse(ImmediateResponse {
+        status: Some(HttpStatus { code: rejection.http_status().into() }),
+        body: rejection.body().into_bytes(),
+        details: rejection.code().to_owned(),
+        ..ImmediateResponse::default()
+    }))
+}
+
+/// A body on its way out: the client's bytes, with at most one stretch replaced.
+#[derive(Clone, Debug, Default)]
+pub struct OutgoingBody {
+    segments: [Bytes; 3],
+}
+
+impl OutgoingBody {
+    /// The bytes as they came.
+    pub fn unchanged(body: Bytes) -> Self {
+        Self { segments: [body, Bytes::new(), Bytes::new()] }
+    }
+
+    /// The bytes with `range` replaced by `replacement`; no other byte changes.
+    pub fn spliced(body: &Bytes, range: std::ops::Range<usize>, replacement: Bytes) -> Self {
+        Self { segments: [body.slice(..range.start), replacement, body.slice(range.end..)] }
+    }
+
+    /// Length in bytes.
+    pub fn len(&self) -> usize {
+        self.segments.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn into_contiguous(self) -> Vec<u8> {
+        self.segments.concat()
+    }
+
+    /// Cuts at most `limit` bytes off the front.
+    fn take(&mut self, limit: usize) -> Vec<u8> {
+        let mut piece = Vec::with_capacity(limit.min(self.len()));
+        for segment in &mut self.segments {
+            let n = segment.len().min(limit - piece.len());
+            piece.extend_from_slice(&segment.split_to(n));
+        }
+        piece
+    }
+}
+
+/// Answers on their way to Envoy, in order; pieces of a body are made when they are asked for.
+#[derive(Debug, Default)]
+pub struct Replies {
+    first: Option<ProcessingResponse>,
+    pieces: Option<Pieces>,
+    last: Option<ProcessingResponse>,
+}
+
+#[derive(Debug)]
+struct Pieces {
+    direction: Direction,
+    body: PiecesBody,
+    end_of_stream: bool,
+}
+
+#[derive(Debug)]
+enum PiecesBody {
+    /// A chunk that fits in one piece: moved, not copied.
+    Whole(Vec<u8>),
+    Cut(OutgoingBody),
+}
+
+impl Replies {
+    /// A single answer.
+    pub fn one(answer: ProcessingResponse) -> Self {
+        Self { first: Some(answer), ..Self::default() }
+    }
+
+    /// Echoes a chunk of a streamed body.
+    pub fn chunk(direction: Direction, chunk: Vec<u8>, end_of_stream: bool) -> Self {
+        let body = if chunk.len() <= PIECE_BYTES {
+            PiecesBody::Whole(chunk)
+        } else {
+            PiecesBody::Cut(OutgoingBody::unchanged(chunk.into()))
+        };
+        Self { pieces: Some(Pieces { direction, body, end_of_stream }), ..Self::default() }
+    }
+
+    /// A header answer followed by a whole request body; `end_of_stream` is false when trailers follow.
+    pub fn headers_and_body(headers: ProcessingResponse, body: OutgoingBody, end_of_stream: bool) -> Self {
+        let pieces = Pieces { direction: Direction::Request, body: PiecesBody::Cut(body), end_of_stream };
+        Self { first: Some(headers), pieces: Some(pieces), last: None }
+    }
+
+    /// Adds an answer behind all others.
+    #[must_use]
+    pub fn then(mut self, answer: ProcessingResponse) -> Self {
+        self.last = Some(answer);
+        self
+    }
+}
+
+impl Iterator for Replies {
+    type Item = ProcessingResponse;
+
+    fn next(&mut self) -> Option<ProcessingResponse> {
+        if let Some(first) = self.first.take() {
+            return Some(first);
+        }
+        let Some(mut pieces) = self.pieces.take() else { return self.last.take() };
+        let body = match pieces.body {
+            PiecesBody::Whole(chunk) => chunk,
+            PiecesBody::Cut(mut body) => {
+                let piece = body.take(PIECE_BYTES);
+                if !body.is_empty() {
+                    pieces.body = PiecesBody::Cut(body);
+                    let answer = streamed(pieces.direction, piece, false);
+                    self.pieces = Some(pieces);
+                    return Some(answer);
+                }
+                piece
+            }
+        };
+        Some(streamed(pieces.direction, body, pieces.end_of_stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pieces(replies: Replies) -> Vec<(usize, bool)> {
+        let piece = |answer: ProcessingResponse| match answer.response {
+            Some(Response::RequestBody(BodyResponse { response: Some(common) })) => {
+                match common.body_mutation.unwrap().mutation.unwrap() {
+                    Mutation::StreamedResponse(streamed) => (streamed.body.len(), streamed.end_of_stream),
+                    other => panic!("expected a streamed body, found {other:?}"),
+                }
+            }
+            other => panic!("expected a body answer, found {other:?}"),
+        };
+        replies.map(piece).collect()
+    }
+
+    /// Row 41 of the functional specification.
+    #[test]
+    fn row_41_bodies_are_cut_in_pieces_of_62000_bytes() {
+        for (length, want) in [
+            (0, vec![(0, true)]),
+            (61_000, vec![(61_000, true)]),
+            (62_000, vec![(62_000, true)]),
+            (62_001, vec![(62_000, false), (1, true)]),
+            (63_000, vec![(62_000, false), (1_000, true)]),
+            (125_000, vec![(62_000, false), (62_000, false), (1_000, true)]),
+        ] {
+            let body = OutgoingBody::unchanged(vec![7; length].into());
+            let replies =
+                Replies::headers_and_body(headers(Direction::Request, HeaderEdits::default()), body, true);
+            assert_eq!(pieces(Replies { first: None, ..replies }), want, "{length} bytes");
+            assert_eq!(
+                pieces(Replies::chunk(Direction::Request, vec![7; length], true)),
+                want,
+                "{length} bytes"
+            );
+        }
+    }
+
+    #[test]
+    fn a_splice_changes_no_other_byte() {
+        let body = Bytes::from_static(br#"{"model":"a","n":1}"#);
+        let mut spliced = OutgoingBody::spliced(&body, 9..12, Bytes::from_static(br#""bcd""#));
+        assert_eq!(spliced.len(), 21);
+        let mut out = spliced.take(10);
+        out.extend(spliced.take(PIECE_BYTES));
+        assert_eq!(out, br#"{"model":"bcd","n":1}"#);
+        assert!(spliced.is_empty());
+    }
+}
