@@ -7,6 +7,7 @@ pub mod build;
 pub mod node;
 mod parameters;
 pub mod problem;
+pub mod reload;
 
 use crate::config::node::{Fields, Node, Value};
 use crate::config::problem::{Position, Problem, Problems, shown};

@@ -3,6 +3,7 @@
 //! Sources of endpoints (a file, a cluster) yield changes; the datastore's writer applies them. Pure.
 
 pub mod file;
+pub mod file_source;
 
 use std::collections::HashMap;
 

@@ -2,19 +2,38 @@
 //!
 //! The code map is ARCHITECTURE.md; modules stand here in reading order.
 
-pub mod clock;
-pub mod config;
-pub mod datastore;
+pub mod args;
+pub mod commands;
+pub mod runtime;
+pub mod telemetry;
+pub mod tls;
+
+// decide
 pub mod director;
-pub mod discovery;
-pub mod ext_proc;
-pub mod file_watch;
-pub mod metrics;
 pub mod pipeline;
 pub mod pool;
 pub mod raw_request;
 pub mod recorder;
 pub mod rejection;
 pub mod scheduling;
+
+// speak to Envoy
+pub mod ext_proc;
+
+// know the pool
+pub mod datastore;
+pub mod discovery;
 pub mod scrape;
+
+// configure
+pub mod config;
+pub mod file_watch;
+
+// operate
+pub mod admin;
+pub mod clock;
+pub mod health;
+pub mod metrics;
+
+// simulate
 pub mod sim;

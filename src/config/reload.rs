@@ -1,0 +1,96 @@
+//! Where the configuration comes from, and its reload: watch the file, check, build, swap.
+//!
+//! A file with any error changes nothing: the pipeline before goes on, and every problem is logged with its place.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use epp_framework::plugin::PluginType;
+
+use super::DEFAULT_CONFIG;
+use super::build::{self, Composition};
+use super::problem::Problem;
+use crate::args::ServeArgs;
+use crate::file_watch::FileWatch;
+use crate::pipeline::Pipeline;
+use crate::pool::PoolState;
+
+/// The source of a configuration.
+pub struct ConfigSource {
+    name: String,
+    text: String,
+    watch: Option<FileWatch>,
+}
+
+impl ConfigSource {
+    /// Reads the file or text of the command line; with neither, the built-in default.
+    pub fn open(args: &ServeArgs, interval: Duration) -> anyhow::Result<Self> {
+        if let Some(path) = &args.config_file {
+            let mut watch = FileWatch::new(path, interval);
+            let name = path.display().to_string();
+            let text = watch.first_read().with_context(|| format!("cannot read --config-file {name}"))?;
+            return Ok(Self { name, text, watch: Some(watch) });
+        }
+        let (name, text) = match &args.config_text {
+            Some(text) => ("--config-text", text.as_str()),
+            None => ("built-in default", DEFAULT_CONFIG),
+        };
+        Ok(Self { name: name.to_owned(), text: text.to_owned(), watch: None })
+    }
+
+    /// Checks the configuration. Warnings are logged; with any error, all problems are in the error.
+    pub fn first(&self, types: &'static [PluginType]) -> anyhow::Result<Composition> {
+        match check(&self.name, &self.text, types) {
+            Ok(composition) => Ok(composition),
+            Err(problems) => bail!("the configuration is refused:\n{}", problems.join("\n")),
+        }
+    }
+
+    /// The file to watch, if there is one.
+    pub fn into_watch(self) -> Option<FileWatch> {
+        self.watch
+    }
+}
+
+/// Composes `text`; logs warnings, and returns all problems as lines if there is an error.
+fn check(name: &str, text: &str, types: &'static [PluginType]) -> Result<Composition, Vec<String>> {
+    let (composition, problems) = build::load(text, types);
+    match composition.filter(|_| !problems.iter().any(Problem::is_error)) {
+        Some(composition) => {
+            for problem in &problems {
+                tracing::warn!(problem = problem.in_file(name), "configuration");
+            }
+            Ok(composition)
+        }
+        None => Err(problems.iter().map(|problem| problem.in_file(name)).collect()),
+    }
+}
+
+/// Follows the file for ever.
+pub async fn run(
+    mut watch: FileWatch,
+    pool: Arc<PoolState>,
+    types: &'static [PluginType],
+) -> anyhow::Result<()> {
+    let name = watch.path().display().to_string();
+    loop {
+        let result = match watch.changed().await {
+            Ok(text) => check(&name, &text, types),
+            Err(error) => Err(vec![format!("{name}: {error}")]),
+        };
+        match result {
+            Ok(composition) => {
+                pool.swap_pipeline(Pipeline::build(&composition, &pool.slots, Some(&pool.pipeline())));
+                pool.metrics.config_reloads.with_label_values(&["ok"]).inc();
+                tracing::info!(file = name, "configuration reloaded");
+            }
+            Err(problems) => {
+                pool.metrics.config_reloads.with_label_values(&["refused"]).inc();
+                for problem in problems {
+                    tracing::error!(problem, "configuration refused; the one before goes on");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Follows the endpoints file: reads it at the start, then on every change, and applies the difference.
+//!
+//! A file with any error changes nothing: the last good state serves on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use epp_framework::endpoint::EndpointMeta;
+
+use super::diff;
+use super::file::{self, PoolFile};
+use crate::datastore::StoreWriter;
+use crate::file_watch::FileWatch;
+use crate::pool::PoolState;
+
+/// The endpoints file, as a source of the pool.
+pub struct FileSource {
+    watch: FileWatch,
+    writer: StoreWriter,
+    pool: Arc<PoolState>,
+    known: Vec<EndpointMeta>,
+}
+
+impl FileSource {
+    /// Makes the source of `pool`; reads nothing yet.
+    pub fn new(path: PathBuf, interval: Duration, writer: StoreWriter, pool: Arc<PoolState>) -> Self {
+        Self { watch: FileWatch::new(path, interval), writer, pool, known: Vec::new() }
+    }
+
+    /// Reads the file for the first time. With any error, all problems are in the error.
+    pub fn first(&mut self) -> anyhow::Result<()> {
+        let name = self.name();
+        let text = self.watch.first_read().with_context(|| format!("cannot read --endpoints-file {name}"))?;
+        match read(&name, &text, &self.pool.namespace) {
+            Ok(file) => self.apply(file),
+            Err(problems) => bail!("the endpoints file is refused:\n{}", problems.join("\n")),
+        }
+        Ok(())
+    }
+
+    /// Follows the file for ever.
+    pub async fn run(mut self) -> anyhow::Result<()> {
+        let name = self.name();
+        loop {
+            let result = match self.watch.changed().await {
+                Ok(text) => read(&name, &text, &self.pool.namespace),
+                Err(error) => Err(vec![format!("{name}: {error}")]),
+            };
+            match result {
+                Ok(file) => {
+                    self.apply(file);
+                    self.count("ok");
+                    tracing::info!(file = name, endpoints = self.known.len(), "endpoints reloaded");
+                }
+                Err(problems) => {
+                    self.count("refused");
+                    for problem in problems {
+                        tracing::error!(problem, "endpoints file refused; the last good state serves on");
+                    }
+                }
+            }
+        }
+    }
+
+    fn name(&self) -> String {
+        self.watch.path().display().to_string()
+    }
+
+    fn count(&self, result: &str) {
+        self.pool.metrics.endpoints_reloads.with_label_values(&[result]).inc();
+    }
+
+    fn apply(&mut self, file: PoolFile) {
+        let changes = diff(&self.known, &file.endpoints);
+        self.writer.set_objectives(file.objectives);
+        // Forgetting walks whole indices; other tasks of this thread must not wait for it.
+        tokio::task::block_in_place(|| self.writer.apply(changes, |left| self.pool.forget(left)));
+        self.known = file.endpoints;
+    }
+}
+
+fn read(name: &str, text: &str, namespace: &str) -> Result<PoolFile, Vec<String>> {
+    file::parse(text, namespace)
+        .map_err(|problems| problems.iter().map(|problem| problem.in_file(name)).collect())
+}

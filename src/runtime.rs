@@ -1,0 +1,259 @@
+//! Builds every part, names and owns every task, and drains on SIGTERM.
+//!
+//! [`run`] is the server from start to exit; [`start`] is the same without signals, for tests. A task without which
+//! the process is useless (a listener, a reload) ends the process when it ends.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use epp_framework::plugin::PluginType;
+use prometheus::IntGauge;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic::transport::ServerTlsConfig;
+use tonic::transport::server::TcpIncoming;
+
+use crate::args::ServeArgs;
+use crate::clock::Clock;
+use crate::config::{self, reload::ConfigSource};
+use crate::datastore;
+use crate::director::Director;
+use crate::discovery::file_source::FileSource;
+use crate::ext_proc::{ExtProc, Limits};
+use crate::health::Readiness;
+use crate::metrics::{Metrics, PoolCollector};
+use crate::pipeline::Pipeline;
+use crate::pool::{PoolParts, PoolState};
+use crate::scrape::{ScrapeMetrics, ScrapeSettings, Scraper};
+use crate::{admin, tls};
+
+/// Name of the task that serves ext_proc.
+const EXT_PROC: &str = "ext_proc";
+
+/// How often watched files are looked at.
+const FILE_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Least time between two scrapes of an endpoint: pages cost the model server more than us.
+const MIN_SCRAPE_INTERVAL: Duration = Duration::from_millis(10);
+
+/// After SIGTERM, how long a gateway may take to notice and to send its requests elsewhere; at most a quarter of the
+/// drain timeout. Closing the port before costs requests.
+const NOTICE: Duration = Duration::from_secs(10);
+
+/// Then, no open stream for this long means that it has gone elsewhere.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// How long streams that are cut, and connections, have to end in an orderly way.
+const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
+pub async fn run(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let drain_timeout = args.drain_timeout;
+    let mut epp = start(args, types).await?;
+    let notice = tokio::select! {
+        _ = terminate.recv() => NOTICE.min(drain_timeout / 4),
+        // A person who types Ctrl-C does not wait for a gateway.
+        _ = interrupt.recv() => Duration::ZERO,
+        ended = epp.tasks.join_next() => return Err(ended_early(ended)),
+    };
+    tokio::select! {
+        () = epp.drain(notice, drain_timeout) => Ok(()),
+        _ = terminate.recv() => bail!("a second signal came while draining"),
+        _ = interrupt.recv() => bail!("a second signal came while draining"),
+    }
+}
+
+type TaskEnd = Option<Result<(&'static str, anyhow::Result<()>), tokio::task::JoinError>>;
+
+fn ended_early(ended: TaskEnd) -> anyhow::Error {
+    match ended {
+        Some(Ok((name, Err(error)))) => error.context(format!("the task {name} failed")),
+        Some(Ok((name, Ok(())))) => anyhow::anyhow!("the task {name} ended"),
+        Some(Err(error)) => anyhow::anyhow!("a task panicked: {error}"),
+        None => anyhow::anyhow!("no task is left"),
+    }
+}
+
+/// A server that runs. Dropping it ends every task.
+pub struct Epp {
+    /// Where ext_proc listens.
+    pub ext_proc: SocketAddr,
+    /// Where gRPC health listens.
+    pub health: SocketAddr,
+    /// Where metrics and debug pages listen.
+    pub metrics: SocketAddr,
+    /// The pool that it serves.
+    pub pool: Arc<PoolState>,
+    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    draining: watch::Sender<bool>,
+    cut: watch::Sender<bool>,
+    stop: watch::Sender<bool>,
+    streams: IntGauge,
+}
+
+/// Starts a server with these arguments; returns once it listens.
+pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<Epp> {
+    if args.pool_name.is_empty() {
+        bail!("--pool-name is required: the poolName whose requests are picked for");
+    }
+    let Some(endpoints_file) = args.endpoints_file.clone() else {
+        bail!("--endpoints-file is required: discovery from a Kubernetes API is not part of this version");
+    };
+    let clock = Clock::start();
+    let metrics = Arc::new(Metrics::new());
+    let (store, writer) = datastore::store();
+    let config_source = ConfigSource::open(&args, FILE_INTERVAL)?;
+    let composition = config_source.first(types)?;
+    let parts = PoolParts {
+        name: args.pool_name.clone(),
+        namespace: args.pool_namespace.clone(),
+        store: store.clone(),
+        metrics: metrics.clone(),
+        staleness: args.metrics_staleness_threshold,
+        seed: rand::random(),
+    };
+    let pool = Arc::new(PoolState::new(parts, clock, |slots| Pipeline::build(&composition, slots, None)));
+    PoolCollector::register(metrics.registry(), &args.pool_name, store.clone(), clock, pool.staleness);
+    let mut files = FileSource::new(endpoints_file, FILE_INTERVAL, writer, pool.clone());
+    files.first()?;
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move { ("endpoints file", files.run().await) });
+    if let Some(reload) = config_source.into_watch() {
+        let pool = pool.clone();
+        tasks.spawn(async move { ("config file", config::reload::run(reload, pool, types).await) });
+    }
+    let scraper = scraper(&args, &metrics, clock)?;
+    let snapshots = store.watch();
+    tasks.spawn(async move {
+        scraper.run(snapshots).await;
+        ("scraper", Ok(()))
+    });
+    serve(&args, pool, tasks).await
+}
+
+fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<Scraper> {
+    let interval = args.refresh_metrics_interval.max(MIN_SCRAPE_INTERVAL);
+    if interval != args.refresh_metrics_interval {
+        tracing::warn!(?interval, "--refresh-metrics-interval is raised to the least that is sensible");
+    }
+    let settings = ScrapeSettings { interval, seed: rand::random(), ..ScrapeSettings::default() };
+    Ok(Scraper::build(settings, clock, ScrapeMetrics::register(metrics.registry())?)?)
+}
+
+/// Binds the three listeners and serves them.
+async fn serve(
+    args: &ServeArgs,
+    pool: Arc<PoolState>,
+    mut tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+) -> anyhow::Result<Epp> {
+    let (draining, cut, stop) =
+        (watch::Sender::new(false), watch::Sender::new(false), watch::Sender::new(false));
+    let streams = pool.metrics.streams.clone();
+
+    let listener = bind("ext_proc (--grpc-port)", args.grpc_port).await?;
+    let ext_proc = listener.local_addr()?;
+    let service = ExtProc::new(
+        Arc::new(Director::new(pool.clone())),
+        streams.clone(),
+        cut.subscribe(),
+        Limits::default(),
+    );
+    let mut server = tonic::transport::Server::builder()
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(16 << 20)
+        // A gateway that vanished without a word must not hold its streams for ever.
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)));
+    if args.secure_serving {
+        let identity = args.cert_path.as_deref().map_or_else(tls::self_signed, tls::read)?;
+        server = server
+            .tls_config(ServerTlsConfig::new().identity(identity))
+            .context("the serving certificate")?;
+    }
+    let (incoming, stopped) = (incoming(listener), until(stop.subscribe()));
+    tasks.spawn(async move {
+        let end = server.add_service(service.into_server()).serve_with_incoming_shutdown(incoming, stopped);
+        (EXT_PROC, end.await.map_err(Into::into))
+    });
+
+    let listener = bind("health (--grpc-health-port)", args.grpc_health_port).await?;
+    let health = listener.local_addr()?;
+    let readiness = Readiness::new(pool.store.synced(), draining.subscribe()).into_server();
+    let (incoming, stopped) = (self::incoming(listener), until(stop.subscribe()));
+    tasks.spawn(async move {
+        let mut server = tonic::transport::Server::builder();
+        let end = server.add_service(readiness).serve_with_incoming_shutdown(incoming, stopped);
+        ("health", end.await.map_err(Into::into))
+    });
+
+    let listener = bind("metrics (--metrics-port)", args.metrics_port).await?;
+    let metrics = listener.local_addr()?;
+    let router = admin::router(pool.clone()).into_make_service_with_connect_info::<SocketAddr>();
+    let stopped = until(stop.subscribe());
+    tasks.spawn(async move {
+        let end = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
+        ("metrics", end.map_err(Into::into))
+    });
+    let (tls, pid) = (args.secure_serving, std::process::id());
+    tracing::info!(%ext_proc, %health, %metrics, tls, pool = pool.name, pid, "serving");
+    Ok(Epp { ext_proc, health, metrics, pool, tasks, draining, cut, stop, streams })
+}
+
+impl Epp {
+    /// Says `NOT_SERVING`, serves on for `notice` and until no stream is open, for at most `timeout` in all; then cuts
+    /// the streams that are left, and stops.
+    pub async fn drain(&mut self, notice: Duration, timeout: Duration) {
+        self.draining.send_replace(true);
+        tracing::info!(streams = self.streams.get(), timeout_s = timeout.as_secs_f64(), "draining");
+        let streams = self.streams.clone();
+        let quiet = async {
+            tokio::time::sleep(notice).await;
+            let mut quiet_for = Duration::ZERO;
+            let step = Duration::from_millis(50);
+            while quiet_for < QUIET {
+                tokio::time::sleep(step).await;
+                quiet_for = if streams.get() == 0 { quiet_for + step } else { Duration::ZERO };
+            }
+        };
+        if tokio::time::timeout(timeout, quiet).await.is_err() {
+            tracing::warn!(streams = self.streams.get(), "the drain timeout is over; open streams are cut");
+        }
+        self.cut.send_replace(true);
+        self.stop.send_replace(true);
+        // The listener's task ends once its connections have sent what they had, the status of cut streams included.
+        let served =
+            async { while !matches!(self.tasks.join_next().await, None | Some(Ok((EXT_PROC, _)))) {} };
+        if tokio::time::timeout(CUT_GRACE, served).await.is_err() {
+            tracing::warn!("connections that did not end are closed");
+        }
+        self.tasks.shutdown().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Listens on every interface, IPv6 and IPv4 where the machine has both.
+async fn bind(what: &str, port: u16) -> anyhow::Result<TcpListener> {
+    let v6 = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await;
+    let listener = match v6 {
+        Ok(listener) => Ok(listener),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(error),
+        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
+    };
+    listener.with_context(|| format!("cannot listen on port {port} for {what}"))
+}
+
+fn incoming(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)))
+}
+
+async fn until(mut flag: watch::Receiver<bool>) {
+    // An error means that the server itself is gone.
+    let _ = flag.wait_for(|&set| set).await;
+}
