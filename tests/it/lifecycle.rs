@@ -1,0 +1,241 @@
+//! `epp` from start to exit: refusals at the start, health, files that change, drain.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
+use tonic_health::pb::health_check_response::ServingStatus;
+
+use crate::support::envoy::Envoy;
+use crate::support::envoy_config::EnvoySetup;
+use crate::support::epp::{Epp, EppSetup, endpoints_yaml};
+use crate::support::hermetic::SEED_CONFIG;
+use crate::support::upstream::{AfterEvents, Answer, Upstream};
+use crate::support::{Protocol, client, eventually};
+
+const BODY: &str = r#"{"model":"m","prompt":"a"}"#;
+
+async fn post(envoy: &Envoy) -> reqwest::Response {
+    client(Protocol::Http1).post(envoy.http()).body(BODY).send().await.expect("Envoy answers")
+}
+
+/// Row 144 of the functional specification, without leader election: one answer for every service name.
+#[tokio::test]
+async fn row_144_every_service_name_has_the_pools_health() {
+    let epp = Epp::start(&[]).await;
+    for service in ["", "liveness", "readiness", "inference-extension", "unknown"] {
+        assert_eq!(epp.health(service).await, ServingStatus::Serving, "{service:?}");
+    }
+}
+
+#[tokio::test]
+async fn sigterm_says_not_serving_lets_streams_end_and_exits_with_0() {
+    let event = r#"{"choices":[]}"#.to_owned();
+    let upstream = Upstream::start(Answer::Sse { events: vec![event.clone()], then: AfterEvents::Hold });
+    let args = vec!["--drain-timeout".to_owned(), "4s".to_owned()];
+    let mut epp = Epp::with(EppSetup { args, ..EppSetup::new(&[upstream.addr()]) }).await;
+    let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
+    let mut open = post(&envoy).await;
+    assert!(open.chunk().await.unwrap().is_some());
+    epp.terminate();
+    eventually("health says NOT_SERVING", async || {
+        (epp.health("readiness").await == ServingStatus::NotServing).then_some(())
+    })
+    .await;
+    // The gateway needs a moment to notice; until then it loses nothing.
+    upstream.answer(Answer::Echo);
+    assert_eq!(post(&envoy).await.text().await.unwrap(), BODY);
+    upstream.kill();
+    while let Ok(Some(_)) = open.chunk().await {}
+    assert_eq!(epp.ended().await.code(), Some(0));
+    envoy.assert_clean().await;
+}
+
+#[tokio::test]
+async fn streams_that_outlast_the_drain_are_cut_with_an_error_never_with_ok() {
+    let event = r#"{"choices":[]}"#.to_owned();
+    let upstream = Upstream::start(Answer::Sse { events: vec![event], then: AfterEvents::Hold });
+    let args = vec!["--drain-timeout".to_owned(), "100ms".to_owned()];
+    let mut epp = Epp::with(EppSetup { args, ..EppSetup::new(&[upstream.addr()]) }).await;
+    let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
+    let mut open = post(&envoy).await;
+    assert!(open.chunk().await.unwrap().is_some());
+    epp.terminate();
+    assert_eq!(epp.ended().await.code(), Some(0));
+    while let Ok(Some(_)) = open.chunk().await {}
+    assert_eq!(envoy.stat("http.it.ext_proc.streams_failed").await, 1, "Envoy saw an error");
+}
+
+#[tokio::test]
+async fn a_pool_without_metrics_serves_at_once_evenly_with_one_log_line_per_endpoint() {
+    let upstreams: Vec<Upstream> = (0..3).map(|_| Upstream::start(Answer::Echo)).collect();
+    let members: Vec<SocketAddr> = upstreams.iter().map(Upstream::addr).collect();
+    let epp = Epp::start(&members).await;
+    let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
+    for n in 0..300 {
+        let body = format!(r#"{{"model":"m","prompt":"{n}"}}"#);
+        let answer = client(Protocol::Http1).post(envoy.http()).body(body).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    let shares: Vec<usize> = upstreams.iter().map(|upstream| upstream.received().len()).collect();
+    // Ties are broken at random: 300 fair draws of three fall outside of 60 to 140 once in ten million runs.
+    assert!(shares.iter().all(|share| (60..=140).contains(share)), "{shares:?}");
+    for member in &members {
+        let about = |line: &&Value| {
+            line["target"].as_str().is_some_and(|target| target.starts_with("epp::scrape"))
+                && line["endpoint"].as_str().is_some_and(|endpoint| endpoint.ends_with(&member.to_string()))
+        };
+        let lines: Vec<Value> = epp.log_lines().iter().filter(about).cloned().collect();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+    }
+    envoy.assert_clean().await;
+}
+
+#[tokio::test]
+async fn the_endpoints_file_is_followed_and_a_bad_edit_changes_nothing() {
+    let upstreams = [Upstream::start(Answer::Echo), Upstream::start(Answer::Echo)];
+    let epp = Epp::start(&[upstreams[0].addr()]).await;
+    let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
+    assert_eq!(post(&envoy).await.status(), 200);
+    for bad in
+        ["endpoints:\n- {name: a, address: a-host-name, port: 0}\n", "endpoints: [\n", "", "pods: []\n"]
+    {
+        let before = epp.metric("epp_endpoints_reload_total{result=\"refused\"}").await.unwrap_or(0.0);
+        fs::write(epp.endpoints_file(), bad).unwrap();
+        eventually("the edit is refused", async || {
+            let refused = epp.metric("epp_endpoints_reload_total{result=\"refused\"}").await.unwrap_or(0.0);
+            (refused > before).then_some(())
+        })
+        .await;
+        assert_eq!(post(&envoy).await.status(), 200, "{bad:?}");
+    }
+    assert!(epp.log().contains("a-host-name"), "the log says what is wrong");
+    assert!(upstreams[1].received().is_empty());
+    fs::write(epp.endpoints_file(), endpoints_yaml(&[upstreams[1].addr()])).unwrap();
+    eventually("the good edit is followed", async || {
+        (epp.metric("epp_endpoints_reload_total{result=\"ok\"}").await == Some(1.0)).then_some(())
+    })
+    .await;
+    let before = upstreams[0].received().len();
+    assert_eq!(post(&envoy).await.status(), 200);
+    assert_eq!((upstreams[0].received().len(), upstreams[1].received().len()), (before, 1));
+}
+
+#[tokio::test]
+async fn the_configuration_is_followed_and_a_bad_edit_is_refused_with_all_reasons() {
+    let upstream = Upstream::start(Answer::Echo);
+    let epp = Epp::start(&[upstream.addr()]).await;
+    let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
+    fs::write(epp.config_file(), SEED_CONFIG.replace("type: queue-scorer", "type: queue-scorre\n  nam: x"))
+        .unwrap();
+    eventually("the edit is refused", async || {
+        (epp.metric("epp_config_reload_total{result=\"refused\"}").await == Some(1.0)).then_some(())
+    })
+    .await;
+    let problems: Vec<Value> = epp.log_lines().into_iter().filter(|line| line["level"] == "ERROR").collect();
+    let told = |word: &str| {
+        problems.iter().any(|line| line["problem"].as_str().is_some_and(|text| text.contains(word)))
+    };
+    assert!(told("queue-scorre") && told("did you mean `queue-scorer`") && told("`nam`"), "{problems:?}");
+    assert_eq!(post(&envoy).await.status(), 200);
+
+    fs::write(
+        epp.config_file(),
+        SEED_CONFIG.replace("Ref: queue-scorer", "Ref: queue-scorer\n    weight: 5"),
+    )
+    .unwrap();
+    eventually("the good edit is followed", async || {
+        (epp.metric("epp_config_reload_total{result=\"ok\"}").await == Some(1.0)).then_some(())
+    })
+    .await;
+    assert_eq!(post(&envoy).await.status(), 200);
+    let decision = &epp.decisions().await[0];
+    let candidate = &decision["profiles"][0]["candidates"][0];
+    assert_eq!(decision["profiles"][0]["scorers"][0]["weight"], 5.0);
+    // The prefix that the first request left is still known: the instance outlived the reload.
+    assert_eq!(candidate["scores"].as_array().unwrap().len(), 3);
+    envoy.assert_clean().await;
+}
+
+#[test]
+fn a_start_that_cannot_work_is_refused_with_every_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("good.yaml"), "endpoints: []\n").unwrap();
+    fs::write(path("bad.yaml"), "endpoints:\n- {name: a, address: x, port: 0}\n- {name: a, port: 1}\n")
+        .unwrap();
+    fs::write(path("config.yaml"), "kind: Nonsense\nplugins: []\n").unwrap();
+    for (args, reasons) in [
+        (vec![], vec!["poolName", "--pool-name"]),
+        (vec!["--pool-name", "p"], vec!["--endpoints-file"]),
+        (vec!["--pool-name", "p", "--endpoints-file", "/nowhere"], vec!["/nowhere"]),
+        (vec!["--pool-name", "p", "--endpoints-file", "BAD"], vec![":2:", ":3:", "`x`", "already listed"]),
+        (vec!["--pool-name", "p", "--endpoints-file", "GOOD", "--config-file", "CONFIG"], vec!["Nonsense"]),
+        (
+            vec!["--pool-name", "p", "--endpoints-file", "GOOD", "--cert-path", "/nowhere"],
+            vec!["/nowhere/tls.crt"],
+        ),
+        (vec!["--no-such-flag"], vec!["--no-such-flag"]),
+        (vec!["--drain-timeout", "5"], vec!["--drain-timeout", "50ms"]),
+    ] {
+        let real = |arg: &&str| match *arg {
+            "BAD" => path("bad.yaml"),
+            "GOOD" => path("good.yaml"),
+            "CONFIG" => path("config.yaml"),
+            other => other.to_owned(),
+        };
+        let ports = ["--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0"];
+        let run = Command::new(env!("CARGO_BIN_EXE_epp"))
+            .args(args.iter().map(real))
+            .args(ports)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&run.stderr);
+        assert!(!run.status.success(), "{args:?}");
+        for reason in reasons {
+            assert!(said.contains(reason), "{args:?}: {reason:?} is missing in\n{said}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_the_users_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate =
+        rcgen::CertificateParams::new(vec!["epp.test".into()]).unwrap().self_signed(&key).unwrap();
+    fs::write(folder.path().join("tls.crt"), certificate.pem()).unwrap();
+    fs::write(folder.path().join("tls.key"), key.serialize_pem()).unwrap();
+    let args = vec!["--cert-path".to_owned(), folder.path().display().to_string()];
+    let epp = Epp::with(EppSetup { secure: true, args, ..EppSetup::new(&[]) }).await;
+    let connect = async |authority: String| {
+        let tls =
+            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority)).domain_name("epp.test");
+        let endpoint = Endpoint::from_shared(format!("https://{}", epp.ext_proc)).unwrap();
+        endpoint.tls_config(tls).unwrap().connect().await
+    };
+    connect(certificate.pem()).await.expect("the certificate verifies itself");
+    let other = rcgen::CertificateParams::new(vec!["epp.test".into()]).unwrap();
+    let other = other.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    assert!(connect(other.pem()).await.is_err(), "it is no other certificate");
+}
+
+#[tokio::test]
+async fn debug_pages_refuse_names_of_somebody_else() {
+    let epp = Epp::start(&[]).await;
+    for (host, status) in [
+        ("127.0.0.1:9090", 200),
+        ("localhost:9090", 200),
+        ("[::1]:9090", 200),
+        ("rebound.example:9090", 403),
+        ("", 403),
+    ] {
+        let ask = client(Protocol::Http1).get(format!("http://{}/debug/decisions", epp.metrics));
+        assert_eq!(ask.header("host", host).send().await.unwrap().status(), status, "{host:?}");
+    }
+    let post = client(Protocol::Http1).post(format!("http://{}/debug/decisions", epp.metrics));
+    assert_eq!(post.send().await.unwrap().status(), 405, "nothing can be changed");
+}

@@ -1,0 +1,13 @@
+//! The integration tests: one binary, one module per subject, `support` beneath them.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod concurrency;
+mod envoy_harness;
+mod gateway;
+mod hermetic;
+mod invariants;
+mod lifecycle;
+mod model_servers;
+mod support;
+mod tidy;

@@ -1,0 +1,267 @@
+//! Envoy's configuration for one test: entry point [`EnvoySetup::render`].
+//!
+//! One listener with the `ext_proc` filter before the router, one pool, one cluster for the EPP; every port is chosen by
+//! the system. Settings follow those that gateways generate, with metadata forwarded both ways. Starts nothing.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+const DESTINATION: &str = "x-gateway-destination-endpoint";
+
+/// How Envoy hands bodies to the EPP, in one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyMode {
+    /// `FULL_DUPLEX_STREAMED`, what gateways use for an EPP.
+    Duplex,
+    /// The whole body in one message.
+    Buffered,
+    /// Chunk by chunk, each answered before the next.
+    Streamed,
+    /// Not at all.
+    None,
+}
+
+/// The kind of cluster that follows the EPP's pick.
+#[derive(Clone, Debug)]
+pub(crate) enum Pool {
+    /// `ORIGINAL_DST` by header: accepts exactly one `ip:port`, which need not be known beforehand.
+    OriginalDstHeader,
+    /// `override_host` among these members: accepts a list, tries the next one when an endpoint fails, and takes any
+    /// member when none of the list is one.
+    OverrideHost(Vec<SocketAddr>),
+}
+
+/// What a test wants of its Envoy. Start from [`EnvoySetup::new`] and override fields.
+#[derive(Clone, Debug)]
+pub(crate) struct EnvoySetup {
+    /// Where the EPP's `ext_proc` service listens.
+    pub(crate) epp: SocketAddr,
+    /// Whether the EPP speaks TLS; any certificate is accepted.
+    pub(crate) epp_tls: bool,
+    /// How request bodies reach the EPP.
+    pub(crate) request_body: BodyMode,
+    /// How response bodies reach the EPP.
+    pub(crate) response_body: BodyMode,
+    /// What stands behind the EPP's pick.
+    pub(crate) pool: Pool,
+    /// Endpoints (`ip:port`) forwarded as the metadata `envoy.lb.subset_hint`; none: no such metadata.
+    pub(crate) subset_hint: Option<Vec<String>>,
+    /// The listener's `per_connection_buffer_limit_bytes`; none: Envoy's default of 1 MiB.
+    pub(crate) buffer_limit: Option<u32>,
+    /// Whether the route retries, for which its router keeps the request's body.
+    pub(crate) retries: bool,
+}
+
+impl EnvoySetup {
+    /// An `ORIGINAL_DST` pool behind an EPP in clear text, duplex both ways, without a subset hint.
+    pub(crate) fn new(epp: SocketAddr) -> Self {
+        Self {
+            epp,
+            epp_tls: false,
+            request_body: BodyMode::Duplex,
+            response_body: BodyMode::Duplex,
+            pool: Pool::OriginalDstHeader,
+            subset_hint: None,
+            buffer_limit: None,
+            retries: true,
+        }
+    }
+
+    /// Renders the bootstrap configuration as JSON; the access log goes to `access_log`.
+    pub(crate) fn render(&self, access_log: &Path) -> Value {
+        let mut listener = json!({
+            "name": "it",
+            "address": address(([127, 0, 0, 1], 0).into()),
+            "filter_chains": [{ "filters": [{
+                "name": "envoy.filters.network.http_connection_manager",
+                "typed_config": self.connection_manager(access_log),
+            }] }],
+        });
+        if let Some(limit) = self.buffer_limit {
+            listener["per_connection_buffer_limit_bytes"] = json!(limit);
+        }
+        json!({
+            "admin": { "address": address(([127, 0, 0, 1], 0).into()) },
+            "static_resources": { "listeners": [listener], "clusters": [self.pool.cluster(), self.epp_cluster()] },
+        })
+    }
+
+    fn connection_manager(&self, access_log: &Path) -> Value {
+        let mut filters = Vec::new();
+        if let Some(endpoints) = &self.subset_hint {
+            filters.push(subset_hint_filter(endpoints));
+        }
+        filters.push(self.ext_proc_filter());
+        filters.push(json!({
+            "name": "envoy.filters.http.router",
+            "typed_config": { "@type": extension("filters.http.router.v3.Router") },
+        }));
+        json!({
+            "@type": extension("filters.network.http_connection_manager.v3.HttpConnectionManager"),
+            "stat_prefix": "it",
+            "codec_type": "AUTO",
+            "access_log": [{
+                "name": "envoy.access_loggers.file",
+                "typed_config": {
+                    "@type": extension("access_loggers.file.v3.FileAccessLog"),
+                    "path": access_log,
+                    "log_format": { "text_format_source": { "inline_string": LOG_LINE } },
+                },
+            }],
+            "http_filters": filters,
+            "route_config": { "name": "it", "virtual_hosts": [{
+                "name": "it",
+                "domains": ["*"],
+                "routes": [{
+                    "name": "pool",
+                    "match": { "prefix": "/" },
+                    "route": { "cluster": "pool", "timeout": "0s", "retry_policy": self.retries.then(retries) },
+                }],
+            }] },
+        })
+    }
+
+    fn ext_proc_filter(&self) -> Value {
+        json!({
+            "name": "envoy.filters.http.ext_proc",
+            "typed_config": {
+                "@type": extension("filters.http.ext_proc.v3.ExternalProcessor"),
+                "grpc_service": { "envoy_grpc": { "cluster_name": "epp" } },
+                "processing_mode": {
+                    "request_header_mode": "SEND",
+                    "request_body_mode": self.request_body.name(),
+                    "request_trailer_mode": "SEND",
+                    "response_header_mode": "SEND",
+                    "response_body_mode": self.response_body.name(),
+                    "response_trailer_mode": "SEND",
+                },
+                "message_timeout": "30s",
+                "metadata_options": {
+                    "receiving_namespaces": { "untyped": ["envoy.lb", "io.envoy.ai_gateway"] },
+                    "forwarding_namespaces": { "untyped": ["envoy.lb", "envoy.lb.subset_hint"] },
+                },
+                "request_attributes": ["request.path", "source.address", "xds.route_name"],
+            },
+        })
+    }
+
+    fn epp_cluster(&self) -> Value {
+        let mut cluster = json!({
+            "name": "epp",
+            "type": "STATIC",
+            "connect_timeout": "5s",
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": extension("upstreams.http.v3.HttpProtocolOptions"),
+                    "explicit_http_config": { "http2_protocol_options": {} },
+                },
+            },
+            "load_assignment": assignment("epp", &[self.epp]),
+        });
+        if self.epp_tls {
+            // Without a validation context Envoy accepts any certificate.
+            cluster["transport_socket"] = json!({
+                "name": "envoy.transport_sockets.tls",
+                "typed_config": {
+                    "@type": extension("transport_sockets.tls.v3.UpstreamTlsContext"),
+                    "common_tls_context": { "alpn_protocols": ["h2"] },
+                },
+            });
+        }
+        cluster
+    }
+}
+
+impl BodyMode {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Duplex => "FULL_DUPLEX_STREAMED",
+            Self::Buffered => "BUFFERED",
+            Self::Streamed => "STREAMED",
+            Self::None => "NONE",
+        }
+    }
+}
+
+impl Pool {
+    fn cluster(&self) -> Value {
+        match self {
+            Self::OriginalDstHeader => json!({
+                "name": "pool",
+                "type": "ORIGINAL_DST",
+                "lb_policy": "CLUSTER_PROVIDED",
+                "connect_timeout": "5s",
+                "original_dst_lb_config": { "use_http_header": true, "http_header_name": DESTINATION },
+            }),
+            Self::OverrideHost(members) => json!({
+                "name": "pool",
+                "type": "STATIC",
+                "connect_timeout": "5s",
+                "load_balancing_policy": { "policies": [{ "typed_extension_config": {
+                    "name": "envoy.load_balancing_policies.override_host",
+                    "typed_config": override_host_policy(),
+                } }] },
+                "load_assignment": assignment("pool", members),
+            }),
+        }
+    }
+}
+
+fn override_host_policy() -> Value {
+    json!({
+        "@type": extension("load_balancing_policies.override_host.v3.OverrideHost"),
+        "override_host_sources": [
+            { "metadata": { "key": "envoy.lb", "path": [{ "key": DESTINATION }] } },
+            { "header": DESTINATION },
+        ],
+        "selected_host_key": { "key": "envoy.lb", "path": [{ "key": format!("{DESTINATION}-served") }] },
+        "fallback_policy": { "policies": [{ "typed_extension_config": {
+            "name": "envoy.load_balancing_policies.round_robin",
+            "typed_config": { "@type": extension("load_balancing_policies.round_robin.v3.RoundRobin") },
+        } }] },
+    })
+}
+
+/// Publishes the hint as a data plane does: as dynamic metadata, set before the EPP's filter.
+fn subset_hint_filter(endpoints: &[String]) -> Value {
+    json!({
+        "name": "envoy.filters.http.set_metadata",
+        "typed_config": {
+            "@type": extension("filters.http.set_metadata.v3.Config"),
+            "metadata": [{
+                "metadata_namespace": "envoy.lb.subset_hint",
+                "value": { format!("{DESTINATION}-subset"): endpoints },
+            }],
+        },
+    })
+}
+
+fn retries() -> Value {
+    json!({
+        "retry_on": "connect-failure,refused-stream,reset-before-request,retriable-status-codes",
+        "retriable_status_codes": [503],
+        "num_retries": 3,
+        "retry_back_off": { "base_interval": "0.01s", "max_interval": "0.05s" },
+    })
+}
+
+fn assignment(cluster: &str, members: &[SocketAddr]) -> Value {
+    let endpoints: Vec<_> =
+        members.iter().map(|at| json!({ "endpoint": { "address": address(*at) } })).collect();
+    json!({ "cluster_name": cluster, "endpoints": [{ "lb_endpoints": endpoints }] })
+}
+
+fn address(at: SocketAddr) -> Value {
+    json!({ "socket_address": { "address": at.ip().to_string(), "port_value": at.port() } })
+}
+
+fn extension(name: &str) -> String {
+    format!("type.googleapis.com/envoy.extensions.{name}")
+}
+
+const LOG_LINE: &str = "%PROTOCOL% %REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% flags=%RESPONSE_FLAGS% \
+    details=%RESPONSE_CODE_DETAILS% upstream=%UPSTREAM_HOST% attempts=%UPSTREAM_REQUEST_ATTEMPT_COUNT% \
+    rx=%BYTES_RECEIVED% tx=%BYTES_SENT% picked=%REQ(x-gateway-destination-endpoint)% \
+    metadata=%DYNAMIC_METADATA(envoy.lb)%\n";

@@ -1,0 +1,184 @@
+//! The model server of a test: entry point [`Upstream::start`].
+//!
+//! Answers every path as it was told, and keeps what it received, so that a test can compare headers and bodies byte
+//! for byte. Lives in a runtime of its own: [`Upstream::kill`] breaks all its connections as the death of a pod does.
+//! Does not behave like an engine (no metrics, no queue).
+
+use std::convert::Infallible;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::response::Response;
+use axum::routing::get;
+use parking_lot::Mutex;
+use tokio::net::TcpSocket;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio_stream::{StreamExt, iter, pending};
+
+use crate::support::{eventually, server_runtime};
+
+/// What an [`Upstream`] does with a request, once its body has been read.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    /// 200 with the request's own content type and body.
+    Echo,
+    /// This status with a short text, in one piece.
+    Status(u16),
+    /// 200 and `text/event-stream`: these events, each framed as `data: …`, and then what `then` says.
+    Sse { events: Vec<String>, then: AfterEvents },
+    /// Closes the connection without an answer.
+    Close,
+    /// Keeps the connection open and never answers.
+    Hang,
+}
+
+/// How a stream of events goes on after the last one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum AfterEvents {
+    /// Ends properly.
+    End,
+    /// Stays open, silent; [`Upstream::kill`] then breaks it off.
+    Hold,
+}
+
+/// One request as the upstream received it.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    /// The method.
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) path: String,
+    /// All headers.
+    pub(crate) headers: HeaderMap,
+    /// The body; none if it broke off before its end.
+    pub(crate) body: Option<Bytes>,
+}
+
+/// A running model server on a loopback port.
+pub(crate) struct Upstream {
+    at: SocketAddr,
+    shared: Arc<Shared>,
+    runtime: Option<Runtime>,
+}
+
+struct Shared {
+    answer: Mutex<Answer>,
+    received: watch::Sender<Vec<Received>>,
+}
+
+impl Upstream {
+    /// Starts a server that answers in this way.
+    pub(crate) fn start(answer: Answer) -> Self {
+        let shared =
+            Arc::new(Shared { answer: Mutex::new(answer), received: watch::Sender::new(Vec::new()) });
+        let runtime = server_runtime("upstream");
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+        listener.set_nonblocking(true).expect("the socket is ours");
+        let at = listener.local_addr().expect("the socket is bound");
+        // Scrapes are answered like a server without metrics does, and are not requests of the test.
+        let router = Router::new()
+            .route("/metrics", get(StatusCode::NOT_FOUND))
+            .route("/metrics/", get(StatusCode::NOT_FOUND))
+            .fallback(serve)
+            .with_state(Arc::clone(&shared));
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("the socket is non-blocking");
+            axum::serve(listener, router).await
+        });
+        Self { at, shared, runtime: Some(runtime) }
+    }
+
+    /// Where it listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// Changes how it answers from now on.
+    pub(crate) fn answer(&self, answer: Answer) {
+        *self.shared.answer.lock() = answer;
+    }
+
+    /// All requests so far, in order of arrival.
+    pub(crate) fn received(&self) -> Vec<Received> {
+        self.shared.received.borrow().clone()
+    }
+
+    /// Waits until `count` requests have arrived, and returns all of them.
+    pub(crate) async fn wait_for(&self, count: usize) -> Vec<Received> {
+        eventually("the upstream got its requests", async || {
+            Some(self.received()).filter(|received| received.len() >= count)
+        })
+        .await
+    }
+
+    /// Dies: the port closes, and every connection breaks.
+    pub(crate) fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A port that refuses connections for as long as this value lives: bound, hence nobody else's, and not listening.
+pub(crate) struct RefusingPort(TcpSocket);
+
+impl RefusingPort {
+    /// Reserves a port on loopback.
+    pub(crate) fn reserve() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket can be made");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("loopback has a free port");
+        Self(socket)
+    }
+
+    /// Where nobody listens.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.0.local_addr().expect("the socket is bound")
+    }
+}
+
+async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let body = axum::body::to_bytes(body, usize::MAX).await.ok();
+    let content_type = head.headers.get(header::CONTENT_TYPE).cloned();
+    let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
+    let received = Received { method: head.method, path, headers: head.headers, body: body.clone() };
+    shared.received.send_modify(|all| all.push(received));
+
+    let answer = shared.answer.lock().clone();
+    match answer {
+        Answer::Echo => {
+            let mut response = Response::new(Body::from(body.unwrap_or_default()));
+            response.headers_mut().extend(content_type.map(|value| (header::CONTENT_TYPE, value)));
+            response
+        }
+        Answer::Status(status) => {
+            Response::builder().status(status).body(Body::from("as told\n")).expect("the status is valid")
+        }
+        Answer::Sse { events, then } => Response::builder()
+            .header(header::CONTENT_TYPE, "text/event-stream")
+            .body(event_stream(events, then))
+            .expect("the header is valid"),
+        // Unwinds the connection's task without a message; its socket closes.
+        Answer::Close => std::panic::resume_unwind(Box::new("told to close")),
+        Answer::Hang => std::future::pending().await,
+    }
+}
+
+fn event_stream(events: Vec<String>, then: AfterEvents) -> Body {
+    let events = iter(events).map(|event| Ok::<_, Infallible>(format!("data: {event}\n\n")));
+    match then {
+        AfterEvents::End => Body::from_stream(events),
+        AfterEvents::Hold => Body::from_stream(events.chain(pending())),
+    }
+}
