@@ -31,4 +31,4 @@ check:
 
 bench:
 	@sh tools/preflight.sh
-	cargo bench --workspace
+	cargo bench --workspace --bench '*'
