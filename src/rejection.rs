@@ -1,4 +1,4 @@
-//! Why a request is refused: a closed set, with one exhaustive match each for status, label and text.
+//! Why a request is refused: a closed set, with one exhaustive match for status and label, and a text each.
 
 use epp_framework::scheduling::Unschedulable;
 
@@ -50,52 +50,35 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// HTTP status that the client sees.
-    pub fn http_status(&self) -> HttpStatusCode {
+    /// HTTP status that the client sees, and label `error_code` of `inference_model_request_error_total`.
+    fn status_and_code(&self) -> (u16, &'static str) {
         match self {
             Self::NotAnObject
             | Self::ModelMissing
             | Self::PromptMissing
             | Self::PromptNotAString
             | Self::MessagesNotAList
-            | Self::MessagesEmpty => HttpStatusCode(400),
-            Self::BodyTooLarge { .. } => HttpStatusCode(413),
-            Self::UploadStalled { .. } => HttpStatusCode(408),
-            Self::NoEndpoints | Self::Overloaded => HttpStatusCode(503),
-            Self::NoEndpointsForBodiless => HttpStatusCode(500),
-            Self::Unschedulable(_) => HttpStatusCode(429),
+            | Self::MessagesEmpty => (400, "BadRequest"),
+            Self::BodyTooLarge { .. } => (413, "PayloadTooLarge"),
+            Self::UploadStalled { .. } => (408, "RequestTimeout"),
+            Self::NoEndpoints | Self::Overloaded => (503, "ServiceUnavailable"),
+            Self::NoEndpointsForBodiless => (500, "Internal"),
+            Self::Unschedulable(_) => (429, "InferencePoolResourceExhausted"),
         }
+    }
+
+    /// HTTP status that the client sees, 400–599.
+    pub fn http_status(&self) -> u16 {
+        self.status_and_code().0
     }
 
     /// Label `error_code` of `inference_model_request_error_total`, and the first word of the body.
     pub fn code(&self) -> &'static str {
-        match self {
-            Self::NotAnObject
-            | Self::ModelMissing
-            | Self::PromptMissing
-            | Self::PromptNotAString
-            | Self::MessagesNotAList
-            | Self::MessagesEmpty => "BadRequest",
-            Self::BodyTooLarge { .. } => "PayloadTooLarge",
-            Self::UploadStalled { .. } => "RequestTimeout",
-            Self::NoEndpoints | Self::Overloaded => "ServiceUnavailable",
-            Self::NoEndpointsForBodiless => "Internal",
-            Self::Unschedulable(_) => "InferencePoolResourceExhausted",
-        }
+        self.status_and_code().1
     }
 
     /// Body of the error page.
     pub fn body(&self) -> String {
         format!("inference gateway: {} - {self}", self.code())
-    }
-}
-
-/// An HTTP status code, 400–599.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HttpStatusCode(pub u16);
-
-impl From<HttpStatusCode> for i32 {
-    fn from(status: HttpStatusCode) -> Self {
-        status.0.into()
     }
 }
