@@ -258,7 +258,7 @@ impl Session {
     fn observe(&mut self, part: &ResponsePart, chunk: &[u8]) {
         let ticket = self.ticket.get_or_insert_with(|| self.director.unrouted_ticket());
         match *part {
-            ResponsePart::Headers { event_stream, .. } => ticket.on_response_headers(event_stream),
+            ResponsePart::Headers { event_stream } => ticket.on_response_headers(event_stream),
             ResponsePart::Chunk { .. } => ticket.on_response_chunk(chunk),
             ResponsePart::Trailers => {}
         }

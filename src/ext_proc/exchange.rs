@@ -46,8 +46,6 @@ pub enum ResponsePart {
     Headers {
         /// Whether the answer is an event stream.
         event_stream: bool,
-        /// Whether the answer ends here.
-        end_of_stream: bool,
     },
     /// A chunk; its bytes are in the replies' hands, so the shell feeds them before it sends.
     Chunk {
@@ -305,9 +303,7 @@ impl Exchange {
             std::str::from_utf8(bytes).ok()
         };
         let event_stream = value("content-type").is_some_and(|kind| kind.contains("text/event-stream"));
-        let end_of_stream = headers.end_of_stream;
-        let part = ResponsePart::Headers { event_stream, end_of_stream };
-        Ok(Step::Observe(part, Vec::new()))
+        Ok(Step::Observe(ResponsePart::Headers { event_stream }, Vec::new()))
     }
 
     fn on_response_body(&mut self, body: HttpBody) -> Step {
