@@ -156,7 +156,6 @@ struct Scraped {
     running: AtomicU32,
     kv_used_bits: AtomicU64,
     kv_capacity_tokens: AtomicU64,
-    block_size: AtomicU32,
     at: AtomicU64,
     seen_requests: AtomicU32,
     seen_prompt_tokens: AtomicU64,
@@ -202,7 +201,6 @@ impl Endpoint {
             running: AtomicU32::new(0),
             kv_used_bits: AtomicU64::new(0f64.to_bits()),
             kv_capacity_tokens: AtomicU64::new(0),
-            block_size: AtomicU32::new(0),
             at: AtomicU64::new(0),
             seen_requests: AtomicU32::new(0),
             seen_prompt_tokens: AtomicU64::new(0),
@@ -271,11 +269,8 @@ impl Endpoint {
         if let Some(kv_used) = found.kv_used {
             scraped.kv_used_bits.store(kv_used.to_bits(), Relaxed);
         }
-        if let Some(block_size) = found.block_size {
-            scraped.block_size.store(block_size, Relaxed);
-            if let Some(blocks) = found.num_gpu_blocks {
-                scraped.kv_capacity_tokens.store(u64::from(block_size) * u64::from(blocks), Relaxed);
-            }
+        if let (Some(block_size), Some(blocks)) = (found.block_size, found.num_gpu_blocks) {
+            scraped.kv_capacity_tokens.store(u64::from(block_size) * u64::from(blocks), Relaxed);
         }
         scraped.seen_requests.store(mark.requests, Relaxed);
         scraped.seen_prompt_tokens.store(mark.prompt_tokens, Relaxed);
@@ -306,11 +301,6 @@ impl Endpoint {
         if **self.lora.load() != adapters {
             self.lora.store(Arc::new(adapters));
         }
-    }
-
-    /// Tokens per KV block (`block_size` of `vllm:cache_config_info`); `None` until a scrape told.
-    pub fn block_size(&self) -> Option<u32> {
-        Some(self.scraped.block_size.load(Relaxed)).filter(|&size| size > 0)
     }
 }
 
@@ -444,6 +434,5 @@ mod tests {
         );
         let load = endpoint.sample(Timestamp(2), SECOND);
         assert_eq!((load.waiting, load.running, load.kv_capacity_tokens), (3, 2, 160));
-        assert_eq!(endpoint.block_size(), Some(16));
     }
 }
