@@ -54,7 +54,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 pub async fn run(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let drain_timeout = args.drain_timeout;
+    let drain_timeout = args.listeners.drain_timeout;
     let mut epp = start(args, types).await?;
     let notice = tokio::select! {
         _ = terminate.recv() => NOTICE.min(drain_timeout / 4),
@@ -99,27 +99,27 @@ pub struct Epp {
 
 /// Starts a server with these arguments; returns once it listens.
 pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<Epp> {
-    if args.pool_name.is_empty() {
+    if args.pool.pool_name.is_empty() {
         bail!("--pool-name is required: the poolName whose requests are picked for");
     }
-    let Some(endpoints_file) = args.endpoints_file.clone() else {
+    let Some(endpoints_file) = args.pool.endpoints_file.clone() else {
         bail!("--endpoints-file is required: discovery from a Kubernetes API is not part of this version");
     };
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
     let (store, writer) = datastore::store();
-    let config_source = ConfigSource::open(&args, FILE_INTERVAL)?;
+    let config_source = ConfigSource::open(&args.config, FILE_INTERVAL)?;
     let composition = config_source.first(types)?;
     let parts = PoolParts {
-        name: args.pool_name.clone(),
-        namespace: args.pool_namespace.clone(),
+        name: args.pool.pool_name.clone(),
+        namespace: args.pool.pool_namespace.clone(),
         store: store.clone(),
         metrics: metrics.clone(),
-        staleness: args.metrics_staleness_threshold,
+        staleness: args.scraping.metrics_staleness_threshold,
         seed: rand::random(),
     };
     let pool = Arc::new(PoolState::new(parts, clock, |slots| Pipeline::build(&composition, slots, None)));
-    PoolCollector::register(metrics.registry(), &args.pool_name, store.clone(), clock, pool.staleness);
+    PoolCollector::register(metrics.registry(), &args.pool.pool_name, store.clone(), clock, pool.staleness);
     let mut files = FileSource::new(endpoints_file, FILE_INTERVAL, writer, pool.clone());
     files.first()?;
 
@@ -139,8 +139,8 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
 }
 
 fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<Scraper> {
-    let interval = args.refresh_metrics_interval.max(MIN_SCRAPE_INTERVAL);
-    if interval != args.refresh_metrics_interval {
+    let interval = args.scraping.refresh_metrics_interval.max(MIN_SCRAPE_INTERVAL);
+    if interval != args.scraping.refresh_metrics_interval {
         tracing::warn!(?interval, "--refresh-metrics-interval is raised to the least that is sensible");
     }
     let settings = ScrapeSettings { interval, seed: rand::random(), ..ScrapeSettings::default() };
@@ -157,7 +157,7 @@ async fn serve(
         (watch::Sender::new(false), watch::Sender::new(false), watch::Sender::new(false));
     let streams = pool.metrics.streams.clone();
 
-    let listener = bind("ext_proc (--grpc-port)", args.grpc_port).await?;
+    let listener = bind("ext_proc (--grpc-port)", args.listeners.grpc_port).await?;
     let ext_proc = listener.local_addr()?;
     let service = ExtProc::new(
         Arc::new(Director::new(pool.clone())),
@@ -171,8 +171,8 @@ async fn serve(
         // A gateway that vanished without a word must not hold its streams for ever.
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)));
-    if args.secure_serving {
-        let identity = args.cert_path.as_deref().map_or_else(tls::self_signed, tls::read)?;
+    if args.tls.secure_serving {
+        let identity = args.tls.cert_path.as_deref().map_or_else(tls::self_signed, tls::read)?;
         server = server
             .tls_config(ServerTlsConfig::new().identity(identity))
             .context("the serving certificate")?;
@@ -183,7 +183,7 @@ async fn serve(
         (EXT_PROC, end.await.map_err(Into::into))
     });
 
-    let listener = bind("health (--grpc-health-port)", args.grpc_health_port).await?;
+    let listener = bind("health (--grpc-health-port)", args.listeners.grpc_health_port).await?;
     let health = listener.local_addr()?;
     let readiness = Readiness::new(pool.store.synced(), draining.subscribe()).into_server();
     let (incoming, stopped) = (self::incoming(listener), until(stop.subscribe()));
@@ -193,7 +193,7 @@ async fn serve(
         ("health", end.await.map_err(Into::into))
     });
 
-    let listener = bind("metrics (--metrics-port)", args.metrics_port).await?;
+    let listener = bind("metrics (--metrics-port)", args.listeners.metrics_port).await?;
     let metrics = listener.local_addr()?;
     let router = admin::router(pool.clone()).into_make_service_with_connect_info::<SocketAddr>();
     let stopped = until(stop.subscribe());
@@ -201,7 +201,7 @@ async fn serve(
         let end = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
         ("metrics", end.map_err(Into::into))
     });
-    let (tls, pid) = (args.secure_serving, std::process::id());
+    let (tls, pid) = (args.tls.secure_serving, std::process::id());
     tracing::info!(%ext_proc, %health, %metrics, tls, pool = pool.name, pid, "serving");
     Ok(Epp { ext_proc, health, metrics, pool, tasks, draining, cut, stop, streams })
 }

@@ -11,7 +11,7 @@ use epp_framework::plugin::PluginType;
 use super::DEFAULT_CONFIG;
 use super::build::{self, Composition};
 use super::problem::Problem;
-use crate::args::ServeArgs;
+use crate::args::ConfigArgs;
 use crate::file_watch::FileWatch;
 use crate::pipeline::Pipeline;
 use crate::pool::PoolState;
@@ -25,7 +25,7 @@ pub struct ConfigSource {
 
 impl ConfigSource {
     /// Reads the file or text of the command line; with neither, the built-in default.
-    pub fn open(args: &ServeArgs, interval: Duration) -> anyhow::Result<Self> {
+    pub fn open(args: &ConfigArgs, interval: Duration) -> anyhow::Result<Self> {
         if let Some(path) = &args.config_file {
             let mut watch = FileWatch::new(path, interval);
             let name = path.display().to_string();
