@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+use crate::compat::Compat;
 use crate::sim::args::SimArgs;
 
 /// Picks the model server that a request should go to: an Endpoint Picker for Envoy-style gateways.
@@ -66,6 +67,12 @@ pub struct PoolArgs {
     /// YAML file that lists the pool's endpoints; re-read when it changes
     #[arg(long, value_name = "FILE")]
     pub endpoints_file: Option<PathBuf>,
+    /// Whose error texts and reason headers to use where versions differ
+    #[arg(long, value_enum, default_value_t = Compat::V1_0_1)]
+    pub compat: Compat,
+    /// Take objective and model rewrite from request headers, which a client may have set
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    pub trust_client_headers: bool,
 }
 
 /// The configuration.

@@ -11,14 +11,17 @@ use bytes::Bytes;
 use epp_framework::endpoint::Cost;
 use epp_framework::lifecycle::Hook;
 use epp_framework::request::InferenceRequest;
+use epp_framework::snapshot::Snapshot;
 use epp_framework::time::Timestamp;
 use epp_plugins::parser::openai::{self, ParseError, ParsedBody};
 use epp_plugins::parser::usage::UsageReader;
 
+use crate::admission::{Thresholds, may_be_shed};
+use crate::compat::Compat;
 use crate::metrics::ModelMetrics;
 use crate::pool::PoolState;
 use crate::raw_request::{RawRequest, Subset};
-use crate::rejection::Rejection;
+use crate::rejection::{ErrorPage, Rejection};
 use crate::scheduling::{NoDecision, Reservations};
 
 /// Most output tokens that a request counts for, whatever its client asks for.
@@ -41,9 +44,27 @@ const CONTROL_HEADERS: &[&str] = &[
     "x-kv-cache-source-host-port",
 ];
 
+/// What the requests of a pool are held to.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// How refusals are worded, and which requests may be shed.
+    pub compat: Compat,
+    /// When an endpoint has room for requests that may be shed.
+    pub room: Thresholds,
+    /// Whether objective and model rewrite are taken from the request's headers, which a client may have set.
+    pub trust_client_headers: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { compat: Compat::V1_0_1, room: Thresholds::default(), trust_client_headers: true }
+    }
+}
+
 /// Directs the requests of one pool.
 pub struct Director {
     pool: Arc<PoolState>,
+    rules: Rules,
 }
 
 /// A request that goes on.
@@ -64,19 +85,18 @@ pub struct Routed {
 
 impl Director {
     /// Makes the director of a pool.
-    pub fn new(pool: Arc<PoolState>) -> Self {
-        Self { pool }
+    pub fn new(pool: Arc<PoolState>, rules: Rules) -> Self {
+        Self { pool, rules }
     }
 
     /// Decides a request. Every refusal is counted here.
-    pub fn decide(&self, raw: RawRequest) -> Result<Routed, Rejection> {
+    pub fn decide(&self, raw: RawRequest) -> Result<Routed, ErrorPage> {
         let mut request = InferenceRequest::default();
         let routed = match &raw.body {
             None => self.decide_bodiless(&raw.subset),
             Some(_) => self.decide_inference(&raw, &mut request),
         };
-        let (ticket, destination, splice) =
-            routed.inspect_err(|rejection| self.count_rejection(&request, rejection))?;
+        let (ticket, destination, splice) = routed.map_err(|rejection| self.refuse(&request, &rejection))?;
         let control =
             |name: &&String| name.starts_with(CONTROL_PREFIX) || CONTROL_HEADERS.contains(&name.as_str());
         let mut remove_headers: Vec<_> =
@@ -91,9 +111,12 @@ impl Director {
         Ok(Routed { ticket, destination, body: raw.body, splice, made_request_id, remove_headers })
     }
 
-    /// Counts a refusal.
-    pub fn count_rejection(&self, request: &InferenceRequest, rejection: &Rejection) {
-        self.pool.metrics.model(&request.model, &request.target_model).count_error(rejection.code());
+    /// Counts and words a refusal.
+    pub fn refuse(&self, request: &InferenceRequest, rejection: &Rejection) -> ErrorPage {
+        let page = rejection.page(self.rules.compat);
+        self.pool.metrics.model(&request.model, &request.target_model).count_error(page.code);
+        tracing::debug!(code = page.code, reason = page.body, "request refused");
+        page
     }
 
     /// A request without a body has no model and no prompt: any endpoint that may serve will do.
@@ -119,6 +142,9 @@ impl Director {
         self.resolve(raw, parsed, request);
         let pipeline = pool.pipeline();
         let snapshot = pool.store.snapshot();
+        if may_be_shed(request.priority, self.rules.compat) && self.is_saturated(&snapshot) {
+            return Err(Rejection::Shed);
+        }
         if snapshot.endpoints.is_empty() {
             return Err(Rejection::NoEndpoints);
         }
@@ -141,18 +167,38 @@ impl Director {
         Ok((ticket, placed.destination, splice))
     }
 
+    fn is_saturated(&self, snapshot: &Snapshot) -> bool {
+        let now = self.pool.clock.now();
+        let room = self.rules.room;
+        room.saturated(snapshot.endpoints.iter().map(|endpoint| endpoint.sample(now, room.age)))
+    }
+
     /// Objective → priority, model rewrite, request id.
     fn resolve(&self, raw: &RawRequest, parsed: ParsedBody, request: &mut InferenceRequest) {
-        let either = |new: &str, old: &str| raw.header(new).or_else(|| raw.header(old)).map(str::to_owned);
-        let objective = either("x-llm-d-inference-objective", "x-gateway-inference-objective");
-        let rewrite = either("x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite");
+        let header = |name: &str| raw.header(name).filter(|_| self.rules.trust_client_headers);
+        let objective =
+            header("x-llm-d-inference-objective").or_else(|| header("x-gateway-inference-objective"));
+        let rewrite = header("x-llm-d-model-name-rewrite").or_else(|| header("x-gateway-model-name-rewrite"));
         request.request_id = raw.header("x-request-id").map_or_else(new_request_id, str::to_owned);
-        request.priority = objective.and_then(|name| self.pool.store.priority(&name)).unwrap_or(0);
-        request.target_model = rewrite.unwrap_or_else(|| parsed.model.clone());
+        request.priority = self.priority(objective, &parsed.model);
+        rewrite.unwrap_or(&parsed.model).clone_into(&mut request.target_model);
         request.model = parsed.model;
         request.stream = parsed.stream;
         request.prompt = parsed.prompt;
         request.prompt_tokens = parsed.prompt_tokens;
+    }
+
+    /// The objective's priority, 0 without one. v0.5.1 knew objectives by the model's name, and took a model that it did
+    /// not know as sheddable.
+    fn priority(&self, objective: Option<&str>, model: &str) -> i32 {
+        let store = &self.pool.store;
+        if self.rules.compat == Compat::V0_5_1 {
+            return objective
+                .and_then(|name| store.priority(name))
+                .or_else(|| store.priority(model))
+                .unwrap_or(-1);
+        }
+        objective.and_then(|name| store.priority(name)).unwrap_or(0)
     }
 
     /// A ticket that holds nothing: for requests without a body, and for answers whose request we never saw.

@@ -224,8 +224,8 @@ impl Session {
             Step::Reply(replies) => self.replies = replies,
             Step::Decide(raw) => self.decide(raw),
             Step::Reject(rejection) => {
-                self.director.count_rejection(&InferenceRequest::default(), &rejection);
-                self.replies = self.exchange.rejected(&rejection);
+                let page = self.director.refuse(&InferenceRequest::default(), &rejection);
+                self.replies = self.exchange.rejected(page);
             }
             Step::Observe(part, chunk) => {
                 self.observe(&part, &chunk);
@@ -247,10 +247,7 @@ impl Session {
                 self.ticket = Some(ticket);
                 self.exchange.decided(verdict)
             }
-            Err(rejection) => {
-                log_rejection(&rejection);
-                self.exchange.rejected(&rejection)
-            }
+            Err(page) => self.exchange.rejected(page),
         };
     }
 
@@ -270,10 +267,6 @@ impl Session {
 
 fn protocol_status(error: &ProtocolError) -> Status {
     Status::invalid_argument(error.to_string())
-}
-
-fn log_rejection(rejection: &Rejection) {
-    tracing::debug!(code = rejection.code(), reason = %rejection, "request refused");
 }
 
 /// Turns a routed request into what the exchange answers with.

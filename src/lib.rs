@@ -4,11 +4,13 @@
 
 pub mod args;
 pub mod commands;
+pub mod compat;
 pub mod runtime;
 pub mod telemetry;
 pub mod tls;
 
 // decide
+pub mod admission;
 pub mod director;
 pub mod pipeline;
 pub mod pool;

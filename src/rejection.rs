@@ -1,57 +1,75 @@
-//! Why a request is refused: a closed set, with one exhaustive match for status and label, and a text each.
+//! Why a request is refused: a closed set, with one exhaustive match for status and label, and one for the text.
+
+use std::borrow::Cow;
 
 use epp_framework::scheduling::Unschedulable;
 
-/// Why a request is refused. Texts are those of v1.0.1 where it has one.
-#[derive(Debug, thiserror::Error)]
+use crate::compat::Compat;
+
+/// Why a request is refused.
+#[derive(Debug)]
 pub enum Rejection {
     /// The body is not JSON, or not a JSON object.
-    #[error("Error unmarshaling request body")]
     NotAnObject,
     /// The body has no string `model`.
-    #[error("model not found in request body")]
     ModelMissing,
     /// The body has neither `prompt` nor `messages`.
-    #[error("prompt not found in request")]
     PromptMissing,
     /// `prompt` is neither a string nor a list of strings or token ids.
-    #[error("prompt is not a string")]
     PromptNotAString,
     /// `messages` is not a list.
-    #[error("messages is not a list")]
     MessagesNotAList,
     /// `messages` is an empty list.
-    #[error("messages is empty")]
     MessagesEmpty,
     /// The body is longer than the limit.
-    #[error("request body is longer than {limit} bytes")]
     BodyTooLarge {
         /// The limit, in bytes.
         limit: usize,
     },
     /// The client paused too long within its request.
-    #[error("the request body stalled for {seconds} seconds")]
     UploadStalled {
         /// How long was waited, in seconds.
         seconds: u64,
     },
     /// The process holds as many unfinished request bodies as it may.
-    #[error("too many request bodies are being received")]
     Overloaded,
     /// The pool, or the part of it that the gateway allows, has no endpoint.
-    #[error("failed to find candidate pods for serving the request")]
     NoEndpoints,
     /// A request without a body came while the pool has no endpoint.
-    #[error("no pods available in datastore")]
     NoEndpointsForBodiless,
+    /// The request may be shed, and the pool is saturated.
+    Shed,
     /// The scheduler found nobody who may serve the request.
-    #[error("failed to find target pod: {0}")]
-    Unschedulable(#[from] Unschedulable),
+    Unschedulable(Unschedulable),
+}
+
+/// An error page, as one generation of the Go EPP words it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// HTTP status, 400–599.
+    pub status: u16,
+    /// Label `error_code` of `inference_model_request_error_total`, and the first word of the body.
+    pub code: &'static str,
+    /// Body of the page.
+    pub body: String,
+    /// Value of the header `x-llm-d-request-dropped-reason`.
+    pub dropped_reason: Option<&'static str>,
 }
 
 impl Rejection {
-    /// HTTP status that the client sees, and label `error_code` of `inference_model_request_error_total`.
-    fn status_and_code(&self) -> (u16, &'static str) {
+    /// The page that `compat` answers with.
+    pub fn page(&self, compat: Compat) -> ErrorPage {
+        let (status, code) = self.status_and_code(compat);
+        let prefix = if compat >= Compat::V1_5 { "inference error: " } else { "inference gateway: " };
+        ErrorPage {
+            status,
+            code,
+            body: format!("{prefix}{code} - {}", self.text(compat)),
+            dropped_reason: self.dropped_reason().filter(|_| compat == Compat::LlmD),
+        }
+    }
+
+    fn status_and_code(&self, compat: Compat) -> (u16, &'static str) {
         match self {
             Self::NotAnObject
             | Self::ModelMissing
@@ -63,22 +81,102 @@ impl Rejection {
             Self::UploadStalled { .. } => (408, "RequestTimeout"),
             Self::NoEndpoints | Self::Overloaded => (503, "ServiceUnavailable"),
             Self::NoEndpointsForBodiless => (500, "Internal"),
-            Self::Unschedulable(_) => (429, "InferencePoolResourceExhausted"),
+            Self::Shed | Self::Unschedulable(_) if compat >= Compat::V1_5 => (429, "ResourceExhausted"),
+            Self::Shed | Self::Unschedulable(_) => (429, "InferencePoolResourceExhausted"),
         }
     }
 
-    /// HTTP status that the client sees, 400–599.
-    pub fn http_status(&self) -> u16 {
-        self.status_and_code().0
+    /// What is wrong. Never holds bytes of the request, which v0.5.1 put behind its first text.
+    fn text(&self, compat: Compat) -> Cow<'static, str> {
+        let text = |old, new| if compat >= Compat::V1_5 { new } else { old };
+        let text = match self {
+            Self::NotAnObject => text(
+                "Error unmarshaling request body",
+                "error unmarshaling request bodyMap: expected a JSON object",
+            ),
+            Self::ModelMissing => "model not found in request body",
+            Self::PromptMissing => text("prompt not found in request", NO_PROMPT),
+            Self::PromptNotAString => text("prompt is not a string", NO_PROMPT),
+            Self::MessagesNotAList => text("messages is not a list", NO_MESSAGES),
+            Self::MessagesEmpty => text("messages is empty", NO_MESSAGES),
+            Self::BodyTooLarge { limit } => {
+                return format!("request body is longer than {limit} bytes").into();
+            }
+            Self::UploadStalled { seconds } => {
+                return format!("the request body stalled for {seconds} seconds").into();
+            }
+            Self::Overloaded => "too many request bodies are being received",
+            Self::NoEndpoints => text(
+                "failed to find candidate pods for serving the request",
+                "failed to find endpoint candidates for serving the request",
+            ),
+            Self::NoEndpointsForBodiless => "no pods available in datastore",
+            Self::Shed if compat == Compat::V0_5_1 => "system saturated, non-critical request dropped",
+            Self::Shed => "system saturated, sheddable request dropped",
+            Self::Unschedulable(why) => {
+                return format!("failed to find target {}: {why}", text("pod", "endpoint")).into();
+            }
+        };
+        text.into()
     }
 
-    /// Label `error_code` of `inference_model_request_error_total`, and the first word of the body.
-    pub fn code(&self) -> &'static str {
-        self.status_and_code().1
+    fn dropped_reason(&self) -> Option<&'static str> {
+        match self {
+            Self::NoEndpoints => Some("rejected-no-endpoints"),
+            Self::Unschedulable(Unschedulable::Drained { .. }) => Some("rejected-saturated"),
+            _ => None,
+        }
+    }
+}
+
+const NO_PROMPT: &str = "invalid completions request: must have prompt field";
+const NO_MESSAGES: &str = "invalid chat completions request: must have valid messages field";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Section 3.6 of the functional specification, and section 4.4 of that of v0.5.1.
+    #[test]
+    fn pages_are_worded_as_the_generation_that_is_asked_for() {
+        let (v0, v1, v1_5, llm_d) = (Compat::V0_5_1, Compat::V1_0_1, Compat::V1_5, Compat::LlmD);
+        let (old, new) = ("inference gateway: ", "inference error: ");
+        let full = "InferencePoolResourceExhausted - ";
+        for (rejection, compat, status, prefix, text) in [
+            (Rejection::NotAnObject, v0, 400, old, "BadRequest - Error unmarshaling request body"),
+            (Rejection::PromptMissing, v1, 400, old, "BadRequest - prompt not found in request"),
+            (Rejection::PromptMissing, v1_5, 400, new, &format!("BadRequest - {NO_PROMPT}")),
+            (Rejection::MessagesEmpty, v1_5, 400, new, &format!("BadRequest - {NO_MESSAGES}")),
+            (Rejection::Shed, v0, 429, old, &format!("{full}system saturated, non-critical request dropped")),
+            (Rejection::Shed, v1, 429, old, &format!("{full}system saturated, sheddable request dropped")),
+            (
+                Rejection::Shed,
+                v1_5,
+                429,
+                new,
+                "ResourceExhausted - system saturated, sheddable request dropped",
+            ),
+            (
+                Rejection::Unschedulable(Unschedulable::NoProfileRun),
+                llm_d,
+                429,
+                new,
+                "ResourceExhausted - failed to find target endpoint: failed to run any scheduler profile",
+            ),
+        ] {
+            let page = rejection.page(compat);
+            assert_eq!((page.status, page.body), (status, format!("{prefix}{text}")), "{compat:?}");
+        }
     }
 
-    /// Body of the error page.
-    pub fn body(&self) -> String {
-        format!("inference gateway: {} - {self}", self.code())
+    /// Row 22 of the functional specification: only llm-d tells the reason in a header.
+    #[test]
+    fn row_22_the_reason_header_is_llm_ds() {
+        for (compat, want) in
+            [(Compat::V1_0_1, None), (Compat::V1_5, None), (Compat::LlmD, Some("rejected-no-endpoints"))]
+        {
+            assert_eq!(Rejection::NoEndpoints.page(compat).dropped_reason, want, "{compat:?}");
+        }
+        assert_eq!(Rejection::Shed.page(Compat::LlmD).dropped_reason, None);
     }
 }

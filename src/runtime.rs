@@ -17,11 +17,12 @@ use tokio::task::JoinSet;
 use tonic::transport::ServerTlsConfig;
 use tonic::transport::server::TcpIncoming;
 
+use crate::admission::Thresholds;
 use crate::args::ServeArgs;
 use crate::clock::Clock;
 use crate::config::{self, reload::ConfigSource};
 use crate::datastore;
-use crate::director::Director;
+use crate::director::{Director, Rules};
 use crate::discovery::file_source::FileSource;
 use crate::ext_proc::{ExtProc, Limits};
 use crate::health::Readiness;
@@ -147,6 +148,24 @@ fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<
     Ok(Scraper::build(settings, clock, ScrapeMetrics::register(metrics.registry())?)?)
 }
 
+/// What requests are held to. Shedding is set by the variables of the Go EPP.
+fn rules(args: &ServeArgs) -> Rules {
+    let (room, problems) = Thresholds::from_env(|name| std::env::var(name).ok());
+    for problem in problems {
+        tracing::warn!(problem, "an environment variable is not taken");
+    }
+    if args.scraping.refresh_metrics_interval > room.age {
+        let interval_s = args.scraping.refresh_metrics_interval.as_secs_f64();
+        let age_s = room.age.as_secs_f64();
+        tracing::warn!(
+            interval_s,
+            age_s,
+            "scrapes come further apart than SD_METRICS_STALENESS_THRESHOLD: requests that may be shed will be"
+        );
+    }
+    Rules { compat: args.pool.compat, room, trust_client_headers: args.pool.trust_client_headers }
+}
+
 /// Binds the three listeners and serves them.
 async fn serve(
     args: &ServeArgs,
@@ -160,7 +179,7 @@ async fn serve(
     let listener = bind("ext_proc (--grpc-port)", args.listeners.grpc_port).await?;
     let ext_proc = listener.local_addr()?;
     let service = ExtProc::new(
-        Arc::new(Director::new(pool.clone())),
+        Arc::new(Director::new(pool.clone(), rules(args))),
         streams.clone(),
         cut.subscribe(),
         Limits::default(),

@@ -16,7 +16,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use super::body::GatheredBody;
 use super::reply::{self, Direction, HeaderEdits, OutgoingBody, Pick, Replies};
 use crate::raw_request::{RawRequest, Subset};
-use crate::rejection::Rejection;
+use crate::rejection::{ErrorPage, Rejection};
 
 /// How Envoy sends a body, and wants it answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,9 +286,9 @@ impl Exchange {
     }
 
     /// Answers the request with an error page; whatever comes after is ignored.
-    pub fn rejected(&mut self, rejection: &Rejection) -> Replies {
+    pub fn rejected(&mut self, page: ErrorPage) -> Replies {
         self.phase = RequestPhase::Rejected;
-        Replies::one(reply::immediate(rejection))
+        Replies::one(reply::immediate(page))
     }
 
     fn on_response_headers(&mut self, headers: &HttpHeaders) -> Result<Step, ProtocolError> {

@@ -13,13 +13,16 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 
-use crate::rejection::Rejection;
+use crate::rejection::ErrorPage;
 
 /// Longest body piece, in bytes: below the 64 KiB that data planes agree on.
 pub const PIECE_BYTES: usize = 62_000;
 
 /// Header, and key of the metadata, that carries the picked endpoint.
 pub const DESTINATION: &str = "x-gateway-destination-endpoint";
+
+/// Header of an error page that says why llm-d's picker dropped the request.
+const DROPPED_REASON: &str = "x-llm-d-request-dropped-reason";
 
 const METADATA_NAMESPACE: &str = "envoy.lb";
 
@@ -144,11 +147,14 @@ pub fn trailers(direction: Direction) -> ProcessingResponse {
 }
 
 /// Ends the request with an error page of ours.
-pub fn immediate(rejection: &Rejection) -> ProcessingResponse {
+pub fn immediate(page: ErrorPage) -> ProcessingResponse {
+    let reason = page.dropped_reason.map(|reason| (DROPPED_REASON.to_owned(), reason.to_owned()));
+    let edits = HeaderEdits { set: reason.into_iter().collect(), remove: Vec::new() };
     answer(Response::ImmediateResponse(ImmediateResponse {
-        status: Some(HttpStatus { code: rejection.http_status().into() }),
-        body: rejection.body().into_bytes(),
-        details: rejection.code().to_owned(),
+        status: Some(HttpStatus { code: page.status.into() }),
+        headers: edits.into_mutation(),
+        body: page.body.into_bytes(),
+        details: page.code.to_owned(),
         ..ImmediateResponse::default()
     }))
 }

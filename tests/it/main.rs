@@ -2,6 +2,7 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
+mod admission;
 mod concurrency;
 mod envoy_harness;
 mod gateway;

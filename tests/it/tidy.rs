@@ -54,6 +54,7 @@ const BANS: &[Ban] = &[
 ];
 
 const PURE: &[&str] = &[
+    "src/admission.rs",
     "src/scheduling.rs",
     "src/scheduling/*",
     "src/rejection.rs",

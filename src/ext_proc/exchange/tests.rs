@@ -9,8 +9,10 @@ use envoy_types::pb::google::protobuf::{ListValue, Struct, Value};
 use proptest::prelude::*;
 
 use super::*;
+use crate::compat::Compat;
 use crate::ext_proc::reply::{DESTINATION, PIECE_BYTES};
 
+const COMPAT: Compat = Compat::V1_0_1;
 const LIMIT: usize = 1 << 20;
 const PICKED: &str = "10.0.0.1:8000";
 
@@ -55,7 +57,7 @@ fn feed(exchange: &mut Exchange, message: ProcessingRequest, rewrite: bool) -> V
     let replies = match exchange.on_message(message).expect("a legal message") {
         Step::Wait => Replies::default(),
         Step::Reply(replies) => replies,
-        Step::Reject(rejection) => exchange.rejected(&rejection),
+        Step::Reject(rejection) => exchange.rejected(rejection.page(COMPAT)),
         Step::Observe(part, chunk) => exchange.answer_response(&part, chunk),
         Step::Decide(raw) => {
             let edits = HeaderEdits { set: vec![(DESTINATION.into(), PICKED.into())], remove: vec![] };
@@ -269,13 +271,13 @@ proptest! {
                 _ => ProcessingRequest::default(),
             };
             match exchange.on_message(message) {
-                Ok(Step::Decide(_)) if reject => drop(exchange.rejected(&Rejection::NoEndpoints)),
+                Ok(Step::Decide(_)) if reject => drop(exchange.rejected(Rejection::NoEndpoints.page(COMPAT))),
                 Ok(Step::Decide(raw)) => {
                     let pick = Pick { edits: HeaderEdits::default(), destination: PICKED.into() };
                     let body = raw.body.map(OutgoingBody::unchanged);
                     exchange.decided(Verdict { pick, body, body_changed: false }).for_each(drop);
                 }
-                Ok(Step::Reject(rejection)) => drop(exchange.rejected(&rejection)),
+                Ok(Step::Reject(rejection)) => drop(exchange.rejected(rejection.page(COMPAT))),
                 Ok(Step::Observe(part, chunk)) => exchange.answer_response(&part, chunk).for_each(drop),
                 Ok(_) => {}
                 Err(_) => break,
@@ -397,7 +399,7 @@ fn a_buffered_request_of_headers_and_trailers_has_an_empty_body() {
     let step = exchange.on_message(message(Request::RequestTrailers(HttpTrailers::default())));
     let Ok(Step::Decide(raw)) = step else { panic!("{step:?}") };
     assert_eq!(raw.body, Some(Bytes::new()));
-    let answers: Vec<_> = exchange.rejected(&Rejection::NotAnObject).collect();
+    let answers: Vec<_> = exchange.rejected(Rejection::NotAnObject.page(COMPAT)).collect();
     assert!(
         matches!(answers[0].response, Some(Response::ImmediateResponse(_))),
         "the headers are not answered twice"

@@ -17,7 +17,7 @@ use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 use epp::clock::Clock;
 use epp::config::build;
 use epp::datastore;
-use epp::director::Director;
+use epp::director::{Director, Rules};
 use epp::discovery::Change;
 use epp::ext_proc::{ExtProc, Limits};
 use epp::metrics::{Metrics, PoolCollector};
@@ -55,17 +55,22 @@ impl Hermetic {
 
     /// The same with a configuration over a table of plugin types.
     pub(crate) async fn with_config(pods: &[Pod], config: &str, types: &'static [PluginType]) -> Self {
-        Self::serve(pool(pods, config, types), Limits::default()).await
+        Self::serve(pool(pods, config, types), Rules::default(), Limits::default()).await
+    }
+
+    /// The same as [`start`](Self::start) with other rules.
+    pub(crate) async fn with_rules(pods: &[Pod], rules: Rules) -> Self {
+        Self::serve(pool(pods, SEED_CONFIG, epp_plugins::BUILT_IN), rules, Limits::default()).await
     }
 
     /// The same as [`start`](Self::start) with other limits.
     pub(crate) async fn with_limits(pods: &[Pod], limits: Limits) -> Self {
-        Self::serve(pool(pods, SEED_CONFIG, epp_plugins::BUILT_IN), limits).await
+        Self::serve(pool(pods, SEED_CONFIG, epp_plugins::BUILT_IN), Rules::default(), limits).await
     }
 
-    async fn serve(pool: Arc<PoolState>, limits: Limits) -> Self {
+    async fn serve(pool: Arc<PoolState>, rules: Rules, limits: Limits) -> Self {
         let cut = watch::Sender::new(false);
-        let director = Arc::new(Director::new(pool.clone()));
+        let director = Arc::new(Director::new(pool.clone(), rules));
         let service =
             ExtProc::new(director, pool.metrics.streams.clone(), cut.subscribe(), limits).into_server();
         let runtime = server_runtime("hermetic");
@@ -146,8 +151,8 @@ pub(crate) fn pool(pods: &[Pod], config: &str, types: &'static [PluginType]) -> 
     let pool = Arc::new(PoolState::new(parts, clock, |slots| Pipeline::build(&composition, slots, None)));
     PoolCollector::register(metrics.registry(), "vllm-pool", store.clone(), clock, staleness);
     writer.apply((0..pods.len()).map(|i| Change::Upsert(pod(i))).collect(), |_| {});
-    let names = ["my-model", "sql-lora", "direct-model"];
-    writer.set_objectives(names.map(|name| (name.to_owned(), 2)).into());
+    let objectives = [("my-model", 2), ("sql-lora", 2), ("direct-model", 2), ("standard", 0), ("batch", -1)];
+    writer.set_objectives(objectives.map(|(name, priority)| (name.to_owned(), priority)).into());
     for (endpoint, &(waiting, kv_used)) in store.snapshot().endpoints.iter().zip(pods) {
         let load = ScrapedLoad { waiting: Some(waiting), kv_used: Some(kv_used), ..ScrapedLoad::default() };
         endpoint.store_scrape(endpoint.begin_scrape(), &load, clock.now());
