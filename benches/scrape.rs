@@ -2,10 +2,13 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use epp::scrape::mapping::EngineMapping;
+use epp::scrape::mapping::{EngineMapping, MetricSpecs};
+use epp::scrape::spec::MetricSpec;
 
 const FULL: &[u8] = include_bytes!("../tests/it/fixtures/metrics/metrics-loaded.prom");
 const FILTERED: &[u8] = include_bytes!("../tests/it/fixtures/metrics/metrics-filtered.prom");
+
+const TRITON: &[u8] = include_bytes!("../tests/it/fixtures/model_servers/triton.prom");
 
 fn main() {
     divan::main();
@@ -28,4 +31,18 @@ fn read_the_full_page(bencher: Bencher<'_, '_>) {
 fn read_the_filtered_page(bencher: Bencher<'_, '_>) {
     let mapping = EngineMapping::vllm();
     bencher.counter(BytesCount::of_slice(FILTERED)).bench(|| mapping.read(black_box(FILTERED)));
+}
+
+/// Specs with labels: three series out of ten of two names.
+#[divan::bench]
+fn read_tritons_page_by_labels(bencher: Bencher<'_, '_>) {
+    let spec = |text| MetricSpec::parse(text).expect("a constant");
+    let mapping = EngineMapping::new(&MetricSpecs {
+        waiting: spec("nv_trt_llm_request_metrics{request_type=waiting}"),
+        running: spec("nv_trt_llm_request_metrics{request_type=scheduled}"),
+        kv_used: spec("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}"),
+        lora: None,
+        cache_config: None,
+    });
+    bencher.counter(BytesCount::of_slice(TRITON)).bench(|| mapping.read(black_box(TRITON)));
 }

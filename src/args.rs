@@ -8,6 +8,9 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::compat::Compat;
+use crate::scrape::Scheme;
+use crate::scrape::mapping::MetricSpecs;
+use crate::scrape::spec::SpecFlag;
 use crate::sim::args::SimArgs;
 
 /// Picks the model server that a request should go to: an Endpoint Picker for Envoy-style gateways.
@@ -127,6 +130,76 @@ pub struct ScrapingArgs {
     /// Age from which a scrape counts as stale
     #[arg(long, value_parser = duration::parse, default_value = "2s")]
     pub metrics_staleness_threshold: Duration,
+    /// Sample with the number of waiting requests: name or name{label=value,...}; "" for none
+    #[arg(long, value_name = "SPEC", default_value = "vllm:num_requests_waiting")]
+    pub total_queued_requests_metric: SpecFlag,
+    /// Sample with the number of running requests
+    #[arg(long, value_name = "SPEC", default_value = "vllm:num_requests_running")]
+    pub total_running_requests_metric: SpecFlag,
+    /// Sample with the fraction of the KV cache in use, 0 to 1; vLLM's two names stand in for each other
+    #[arg(long, value_name = "SPEC", default_value = "vllm:kv_cache_usage_perc")]
+    pub kv_cache_usage_percentage_metric: SpecFlag,
+    /// Sample whose labels name the LoRA adapters
+    #[arg(long, value_name = "SPEC", default_value = "vllm:lora_requests_info")]
+    pub lora_info_metric: SpecFlag,
+    /// Sample whose labels tell size and number of the KV cache's blocks
+    #[arg(long, value_name = "SPEC", default_value = "vllm:cache_config_info")]
+    pub cache_info_metric: SpecFlag,
+    /// Port of the metrics pages; 0 is the port that requests go to
+    #[arg(long, default_value_t = 0)]
+    pub model_server_metrics_port: u16,
+    /// Path of the metrics pages
+    #[arg(long, value_name = "PATH", default_value = "/metrics")]
+    pub model_server_metrics_path: String,
+    /// Protocol of the metrics pages: http or https
+    #[arg(long, value_name = "SCHEME", value_parser = scheme, default_value = "http")]
+    pub model_server_metrics_scheme: ServerScheme,
+    /// Take any certificate of a metrics page; false asks for one that the system trusts and that names the address
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    pub model_server_metrics_https_insecure_skip_verify: bool,
+}
+
+/// Protocol of the model servers' metrics pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServerScheme {
+    /// Clear text.
+    Http,
+    /// TLS.
+    Https,
+}
+
+/// The text of the error is upstream's.
+fn scheme(text: &str) -> Result<ServerScheme, String> {
+    match text {
+        "http" => Ok(ServerScheme::Http),
+        "https" => Ok(ServerScheme::Https),
+        _ => Err(format!(
+            "unexpected \"{text}\" value for \"model-server-metrics-scheme\" flag, it can only be set to 'http' or 'https'"
+        )),
+    }
+}
+
+impl ScrapingArgs {
+    /// What the flags name to be read.
+    pub fn specs(&self) -> MetricSpecs {
+        MetricSpecs {
+            waiting: self.total_queued_requests_metric.0.clone(),
+            running: self.total_running_requests_metric.0.clone(),
+            kv_used: self.kv_cache_usage_percentage_metric.0.clone(),
+            lora: self.lora_info_metric.0.clone(),
+            cache_config: self.cache_info_metric.0.clone(),
+        }
+    }
+
+    /// How the pages are fetched.
+    pub fn scheme(&self) -> Scheme {
+        match self.model_server_metrics_scheme {
+            ServerScheme::Http => Scheme::Http,
+            ServerScheme::Https => {
+                Scheme::Https { verify: !self.model_server_metrics_https_insecure_skip_verify }
+            }
+        }
+    }
 }
 
 /// Log lines.
@@ -164,6 +237,7 @@ mod tests {
             ("mistral", 4, Encoder::Json)
         );
         assert!(args.tls.secure_serving);
+        assert_eq!(args.scraping.specs(), MetricSpecs::default());
         for (flag, want) in [("--secure-serving", true), ("--secure-serving=false", false)] {
             assert_eq!(Args::try_parse_from(["epp", flag]).unwrap().serve.tls.secure_serving, want, "{flag}");
         }

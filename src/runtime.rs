@@ -144,7 +144,16 @@ fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<
     if interval != args.scraping.refresh_metrics_interval {
         tracing::warn!(?interval, "--refresh-metrics-interval is raised to the least that is sensible");
     }
-    let settings = ScrapeSettings { interval, seed: rand::random(), ..ScrapeSettings::default() };
+    let port = args.scraping.model_server_metrics_port;
+    let settings = ScrapeSettings {
+        interval,
+        scheme: args.scraping.scheme(),
+        path: args.scraping.model_server_metrics_path.clone(),
+        port: (port != 0).then_some(port),
+        specs: args.scraping.specs(),
+        seed: rand::random(),
+        ..ScrapeSettings::default()
+    };
     Ok(Scraper::build(settings, clock, ScrapeMetrics::register(metrics.registry())?)?)
 }
 

@@ -9,6 +9,7 @@ mod filter;
 pub mod mapping;
 mod metrics;
 mod poll;
+pub mod spec;
 mod standing;
 mod tasks;
 #[cfg(test)]
@@ -24,11 +25,23 @@ use tokio::sync::watch;
 use tracing::error;
 
 use self::fetch::{PageClient, PageUrl};
-use self::mapping::EngineMapping;
+use self::mapping::{EngineMapping, MetricSpecs};
 pub use self::metrics::ScrapeMetrics;
 use self::poll::{Poller, Surroundings};
 use self::tasks::EndpointTasks;
 use crate::clock::Clock;
+
+/// The protocol of metrics pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// Clear text.
+    Http,
+    /// TLS.
+    Https {
+        /// Whether the certificate must be one that the system trusts, and name the endpoint's address.
+        verify: bool,
+    },
+}
 
 /// How endpoints are scraped.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +50,14 @@ pub struct ScrapeSettings {
     pub interval: Duration,
     /// For one page, from connecting to its last byte.
     pub timeout: Duration,
+    /// Protocol of the page.
+    pub scheme: Scheme,
     /// Path of the page; begins with `/`.
     pub path: String,
     /// Port of the page; `None` is the port that traffic goes to.
     pub port: Option<u16>,
+    /// What is read off the page.
+    pub specs: MetricSpecs,
     /// Larger pages are not read.
     pub max_page_bytes: usize,
     /// Failed scrapes in a row that make an endpoint stale; a refused connection does so at once.
@@ -56,8 +73,10 @@ impl Default for ScrapeSettings {
         Self {
             interval: Duration::from_millis(50),
             timeout: Duration::from_secs(1),
+            scheme: Scheme::Http,
             path: "/metrics".to_owned(),
             port: None,
+            specs: MetricSpecs::default(),
             max_page_bytes: 8 << 20,
             failures_until_stale: 3,
             filter_recheck: Duration::from_secs(60),
@@ -70,8 +89,14 @@ impl Default for ScrapeSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ScrapeError {
     /// The path is none.
-    #[error("scrape path `{0}`: expected a path that begins with `/`")]
+    #[error("--model-server-metrics-path: expected a path that begins with `/`, found `{0}`")]
     Path(String),
+    /// Certificates are to be verified, but against nothing.
+    #[error(
+        "--model-server-metrics-https-insecure-skip-verify=false: expected root certificates in the system's place \
+         for them, or in the file that SSL_CERT_FILE names, found none"
+    )]
+    NoRoots,
     /// The HTTP client could not be set up.
     #[error("scrape client: expected it to build")]
     Client(#[source] reqwest::Error),
@@ -84,15 +109,15 @@ pub struct Scraper {
 }
 
 impl Scraper {
-    /// Builds a scraper that reads vLLM's pages; `clock` must be the one that endpoints are sampled by.
+    /// Builds a scraper; `clock` must be the one that endpoints are sampled by.
     pub fn build(
         settings: ScrapeSettings,
         clock: Clock,
         metrics: ScrapeMetrics,
     ) -> Result<Self, ScrapeError> {
-        let mapping = EngineMapping::vllm();
-        let url = PageUrl::build(&settings.path, &mapping.wanted_query())?;
-        let client = PageClient::build(settings.timeout, settings.max_page_bytes)?;
+        let mapping = EngineMapping::new(&settings.specs);
+        let url = PageUrl::build(settings.scheme, &settings.path, &mapping.wanted_query())?;
+        let client = PageClient::build(settings.scheme, settings.timeout, settings.max_page_bytes)?;
         let surroundings = Surroundings { settings, url, client, mapping, clock, metrics };
         Ok(Self { surroundings: Arc::new(surroundings) })
     }

@@ -2,7 +2,7 @@
 //!
 //! Entry point: [`scan`]. One pass over the bytes; a line whose name is not wanted costs a look at its head and the
 //! search for its end. Samples are told apart by name alone: HELP, TYPE and the order of families do not matter.
-//! Timestamps and exemplars are dropped. A broken line is skipped and counted, the page goes on. What the samples mean
+//! Exemplars are dropped. A broken line is skipped and counted, the page goes on. What the samples mean
 //! is not decided here.
 
 use std::borrow::Cow;
@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 /// The sample names that a caller wants, made ready for a quick look at the head of each line.
 #[derive(Clone, Debug)]
 pub struct WantedNames {
-    names: Vec<&'static str>,
+    names: Vec<String>,
     /// Length of the prefix that all names share; each name goes on for at least a byte after it.
     shared: usize,
     /// The bytes that may follow the shared prefix.
@@ -21,9 +21,9 @@ pub struct WantedNames {
 
 impl WantedNames {
     /// Wants `names`; none may be empty or named twice.
-    pub fn new(names: Vec<&'static str>) -> Self {
-        let first = names.first().map_or("", |name| *name);
-        let common = |name: &&str| first.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
+    pub fn new(names: Vec<String>) -> Self {
+        let first = names.first().map_or("", String::as_str);
+        let common = |name: &String| first.bytes().zip(name.bytes()).take_while(|(a, b)| a == b).count();
         let longest = names.iter().map(|name| name.len().saturating_sub(1)).min().unwrap_or(0);
         let shared = names.iter().map(common).min().unwrap_or(0).min(longest);
         let mut follow = [false; 256];
@@ -34,7 +34,7 @@ impl WantedNames {
     }
 
     /// The wanted names, in the order given; [`Sample::name`] is an index into them.
-    pub fn names(&self) -> &[&'static str] {
+    pub fn names(&self) -> &[String] {
         &self.names
     }
 
@@ -59,6 +59,8 @@ pub struct Sample<'p> {
     pub labels: Labels<'p>,
     /// Its value; may be NaN or infinite.
     pub value: f64,
+    /// When it was taken, if the page says: milliseconds in the text format, seconds in `OpenMetrics`. May be NaN.
+    pub timestamp: Option<f64>,
 }
 
 /// The labels of a sample, as the one walk that checked them found them; values are decoded only when asked for.
@@ -163,7 +165,9 @@ impl<'p> Iterator for Samples<'p, '_> {
             let Some(name) = self.wanted.at_head_of(line) else { continue };
             let after_name = &line[self.wanted.names[name].len()..];
             match read_sample(after_name) {
-                Ok((labels, value)) => return Some(Sample { name, labels, value }),
+                Ok((labels, Reading { value, timestamp })) => {
+                    return Some(Sample { name, labels, value, timestamp });
+                }
                 Err(BrokenLine) => self.skipped = self.skipped.saturating_add(1),
             }
         }
@@ -173,8 +177,14 @@ impl<'p> Iterator for Samples<'p, '_> {
 /// A line that has a wanted name, but is no sample.
 struct BrokenLine;
 
-/// Reads what follows the name: labels, value, and what is dropped after it.
-fn read_sample(after_name: &[u8]) -> Result<(Labels<'_>, f64), BrokenLine> {
+/// What follows the labels.
+struct Reading {
+    value: f64,
+    timestamp: Option<f64>,
+}
+
+/// Reads what follows the name: labels, value, timestamp, and what is dropped after them.
+fn read_sample(after_name: &[u8]) -> Result<(Labels<'_>, Reading), BrokenLine> {
     let after_name = after_name.strip_suffix(b"\r").unwrap_or(after_name);
     let after_name = std::str::from_utf8(after_name).map_err(|_| BrokenLine)?;
     let rest = skip_blanks(after_name);
@@ -190,21 +200,20 @@ fn read_sample(after_name: &[u8]) -> Result<(Labels<'_>, f64), BrokenLine> {
         None if rest.len() == after_name.len() => return Err(BrokenLine),
         None => rest,
     };
-    Ok((labels, read_value(rest)?))
+    Ok((labels, read_values(rest)?))
 }
 
-/// Reads the value, checks that only a timestamp and an exemplar follow, and drops those.
-fn read_value(text: &str) -> Result<f64, BrokenLine> {
+/// Reads the value and the timestamp, checks that only an exemplar follows, and drops that.
+fn read_values(text: &str) -> Result<Reading, BrokenLine> {
     let mut words = text.split([' ', '\t']).filter(|word| !word.is_empty());
     let value = number(words.next().ok_or(BrokenLine)?)?;
-    let Some(word) = words.next() else { return Ok(value) };
-    if word.starts_with('#') {
-        return Ok(value);
-    }
-    number(word)?;
+    let Some(word) = words.next().filter(|word| !word.starts_with('#')) else {
+        return Ok(Reading { value, timestamp: None });
+    };
+    let timestamp = Some(number(word)?);
     match words.next() {
         Some(word) if !word.starts_with('#') => Err(BrokenLine),
-        _ => Ok(value),
+        _ => Ok(Reading { value, timestamp }),
     }
 }
 

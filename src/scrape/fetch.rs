@@ -1,4 +1,4 @@
-//! Fetches one metrics page over HTTP/1.1, trusting the server with nothing.
+//! Fetches one metrics page over HTTP/1.1, in clear text or over TLS, trusting the server with nothing.
 //!
 //! Entry point: [`PageClient::get`]. No redirect is followed, no proxy taken from the environment, nothing
 //! decompressed; size and time are capped. What the page says is not looked at.
@@ -9,9 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
 
-use super::ScrapeError;
+use super::{Scheme, ScrapeError};
 
 /// uvicorn closes idle connections after 5 s; ours must give up first.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
@@ -37,6 +37,9 @@ pub(super) enum Failure {
     /// Another status than 200.
     #[error("status {0}")]
     Status(u16),
+    /// The server's certificate is not one that we may trust.
+    #[error("certificate not trusted")]
+    Untrusted,
     /// The connection broke, or what came is no HTTP or is cut short.
     #[error("broken exchange")]
     Broken,
@@ -50,13 +53,14 @@ pub(super) struct PageUrl {
 }
 
 impl PageUrl {
-    /// Takes a path, and the query that filters the page by name.
-    pub(super) fn build(path: &str, wanted_query: &str) -> Result<Self, ScrapeError> {
+    /// Takes protocol and path, and the query that filters the page by name.
+    pub(super) fn build(scheme: Scheme, path: &str, wanted_query: &str) -> Result<Self, ScrapeError> {
         let refuse = || ScrapeError::Path(path.to_owned());
         if !path.starts_with('/') {
             return Err(refuse());
         }
-        let plain = Url::parse(&format!("http://127.0.0.1{path}")).map_err(|_| refuse())?;
+        let scheme = if scheme == Scheme::Http { "http" } else { "https" };
+        let plain = Url::parse(&format!("{scheme}://127.0.0.1{path}")).map_err(|_| refuse())?;
         let mut filtered = plain.clone();
         // vLLM ignores the query on the bare path and heeds it after a slash.
         filtered.set_path(&format!("{}/", plain.path().trim_end_matches('/')));
@@ -74,8 +78,8 @@ impl PageUrl {
 }
 
 fn at(mut url: Url, ip: IpAddr, port: u16) -> Url {
-    url.set_ip_host(ip).expect("an http URL takes an address");
-    url.set_port(Some(port)).expect("an http URL takes a port");
+    url.set_ip_host(ip).expect("a web URL takes an address");
+    url.set_port(Some(port)).expect("a web URL takes a port");
     url
 }
 
@@ -97,11 +101,23 @@ pub(super) struct PageClient {
 }
 
 impl PageClient {
-    pub(super) fn build(timeout: Duration, max_page_bytes: usize) -> Result<Self, ScrapeError> {
+    pub(super) fn build(
+        scheme: Scheme,
+        timeout: Duration,
+        max_page_bytes: usize,
+    ) -> Result<Self, ScrapeError> {
+        // The client takes the process's provider; if somebody has chosen one already, that one stands.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("text/plain;version=0.0.4"));
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let http = Client::builder()
+        let builder = match scheme {
+            Scheme::Https { verify: true } => Client::builder().tls_certs_only(system_roots()?),
+            Scheme::Https { verify: false } | Scheme::Http => {
+                Client::builder().tls_danger_accept_invalid_certs(true)
+            }
+        };
+        let http = builder
             .no_proxy()
             .redirect(redirect::Policy::none())
             .referer(false)
@@ -163,15 +179,25 @@ impl PageClient {
 fn failure(error: &reqwest::Error) -> Failure {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
-        {
+        if matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
+            return Failure::Untrusted;
+        }
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
             return Failure::Refused;
         }
-        cause = error.source();
+        // The source of an I/O error is that of the error it wraps, which is thus left out.
+        let wrapped = io.and_then(io::Error::get_ref).map(|error| error as &(dyn Error + 'static));
+        cause = wrapped.or_else(|| error.source());
     }
     Failure::Broken
+}
+
+/// The roots that the system trusts, or those in the file that `SSL_CERT_FILE` names.
+fn system_roots() -> Result<Vec<Certificate>, ScrapeError> {
+    let found = rustls_native_certs::load_native_certs();
+    let roots: Vec<_> = found.certs.iter().filter_map(|root| Certificate::from_der(root).ok()).collect();
+    if roots.is_empty() { Err(ScrapeError::NoRoots) } else { Ok(roots) }
 }
 
 #[cfg(test)]
@@ -197,15 +223,18 @@ mod tests {
             ("/", "1.2.3.4:5", "http://1.2.3.4:5/", "http://1.2.3.4:5/?name[]=a:b"),
         ];
         for (path, address, plain, filtered) in cases {
-            let url = PageUrl::build(path, "name[]=a:b").unwrap();
+            let url = PageUrl::build(Scheme::Http, path, "name[]=a:b").unwrap();
             assert_eq!(url.at(address.parse().unwrap()).map(String::from), [plain, filtered], "{path}");
+            let url = PageUrl::build(Scheme::Https { verify: true }, path, "name[]=a:b").unwrap();
+            let secure = [plain, filtered].map(|url| url.replace("http:", "https:").replace("]/", "]:80/"));
+            assert_eq!(url.at(address.parse().unwrap()).map(String::from), secure, "{path}");
         }
     }
 
     #[test]
     fn a_path_must_begin_with_a_slash() {
         for path in ["", "metrics", "@elsewhere/metrics", ":81/metrics", ".elsewhere/"] {
-            assert!(matches!(PageUrl::build(path, "q"), Err(ScrapeError::Path(_))), "{path}");
+            assert!(matches!(PageUrl::build(Scheme::Http, path, "q"), Err(ScrapeError::Path(_))), "{path}");
         }
     }
 }

@@ -76,7 +76,7 @@ impl FilterProbe {
                 false
             }
             Err(Failure::Timeout) => true,
-            Err(Failure::Status(_) | Failure::TooLarge | Failure::Broken) => {
+            Err(Failure::Status(_) | Failure::TooLarge | Failure::Untrusted | Failure::Broken) => {
                 self.course = Course::Unprobed;
                 true
             }

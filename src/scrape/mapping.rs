@@ -1,16 +1,50 @@
-//! What the families of a metrics page mean, per engine: from a page to the fields of an endpoint.
+//! What the samples of a metrics page mean: from a page to the fields of an endpoint.
 //!
-//! Entry point: [`EngineMapping::read`]. An engine is a table of family names and their meanings; where a meaning has
-//! several names (engines rename), the first in the table that has a value wins. "The page does not say" stays apart
-//! from zero. Fetching the page and storing the findings happen elsewhere.
+//! Entry point: [`EngineMapping::read`]. A mapping is made of [`MetricSpecs`], one for each field; where a field has
+//! several names (vLLM renamed one), the first that has a value wins. "The page does not say" stays apart from zero.
+//! Fetching the page and storing the findings happen elsewhere.
 
 use std::collections::BTreeMap;
 
 use epp_framework::endpoint::{LoraAdapters, ScrapedLoad};
+use smallvec::SmallVec;
 
-use super::exposition::{LabelValue, Sample, WantedNames, scan};
+use super::exposition::{LabelValue, Labels, Sample, WantedNames, scan};
+use super::spec::MetricSpec;
 
-/// What a family tells.
+/// Both spellings of vLLM's KV use, the newer first: either stands in for the other.
+const VLLM_KV_USED: [&str; 2] = ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"];
+
+/// Which samples tell what. A field without a spec is not scraped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MetricSpecs {
+    /// Requests waiting.
+    pub waiting: Option<MetricSpec>,
+    /// Requests running.
+    pub running: Option<MetricSpec>,
+    /// Fraction of KV blocks in use.
+    pub kv_used: Option<MetricSpec>,
+    /// LoRA adapters, as labels.
+    pub lora: Option<MetricSpec>,
+    /// Size and number of KV blocks, as labels.
+    pub cache_config: Option<MetricSpec>,
+}
+
+impl Default for MetricSpecs {
+    /// vLLM's.
+    fn default() -> Self {
+        let of = |name| Some(MetricSpec::of(name));
+        Self {
+            waiting: of("vllm:num_requests_waiting"),
+            running: of("vllm:num_requests_running"),
+            kv_used: of(VLLM_KV_USED[0]),
+            lora: of("vllm:lora_requests_info"),
+            cache_config: of("vllm:cache_config_info"),
+        }
+    }
+}
+
+/// What a sample tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Meaning {
     /// Requests waiting; summed over ranks.
@@ -20,22 +54,47 @@ enum Meaning {
     /// Fraction of KV blocks in use; the mean over ranks.
     KvUsed,
     /// Cache settings as labels: tokens per block, and number of blocks, which is summed over ranks.
-    CacheConfig { block_size: &'static str, blocks: &'static str },
+    CacheConfig,
     /// Adapters as labels; the value is the time they were true, so the largest is the truth and the rest history.
-    Lora { running: &'static str, waiting: &'static str, max: &'static str },
+    Lora,
 }
 
-/// How to read the metrics page of one engine.
+/// One spec, and what it tells.
+#[derive(Clone, Debug)]
+struct Source {
+    meaning: Meaning,
+    labels: Vec<(String, String)>,
+}
+
+impl Source {
+    fn matches(&self, labels: &Labels<'_>) -> bool {
+        self.labels.iter().all(|(name, want)| {
+            let value = labels.iter().find(|(label, _)| label == name);
+            value.is_some_and(|(_, value)| value.text() == *want)
+        })
+    }
+}
+
+/// How to read the metrics pages of a pool's servers.
 #[derive(Clone, Debug)]
 pub struct EngineMapping {
-    meanings: Vec<Meaning>,
+    sources: Vec<Source>,
     wanted: WantedNames,
-    /// The labels that tell one data-parallel rank from another. Series that differ in other labels only (`pid`) tell
-    /// of the same rank, and the largest counts.
-    rank_labels: [&'static str; 2],
+    /// By wanted name, the sources that its samples may be of.
+    by_name: Vec<SmallVec<[usize; 2]>>,
 }
 
-/// The wanted families that a page has.
+/// The labels that tell one data-parallel rank from another. Series that differ in other labels only (`pid`) tell of
+/// the same rank.
+const RANK_LABELS: [&str; 2] = ["model_name", "engine"];
+
+/// Labels of the cache settings: vLLM's and `SGLang`'s name of tokens per block, then of the number of blocks.
+const CACHE_LABELS: [&str; 4] = ["block_size", "page_size", "num_gpu_blocks", "num_pages"];
+
+/// Labels of the adapters: running, waiting, and how many fit.
+const LORA_LABELS: [&str; 3] = ["running_lora_adapters", "waiting_lora_adapters", "max_lora"];
+
+/// The wanted samples that a page has, by spec.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FamilySet(u16);
 
@@ -50,8 +109,8 @@ impl FamilySet {
         other.0 & !self.0 == 0
     }
 
-    fn insert(&mut self, family: usize) {
-        self.0 |= 1 << family;
+    fn insert(&mut self, source: usize) {
+        self.0 |= 1 << source;
     }
 }
 
@@ -62,7 +121,7 @@ pub struct PageFindings {
     pub load: ScrapedLoad,
     /// The adapters; `None` when the page does not say.
     pub lora: Option<LoraAdapters>,
-    /// Which wanted families have a sample.
+    /// Which specs have a sample.
     pub families: FamilySet,
     /// Broken lines that were skipped.
     pub skipped_lines: u32,
@@ -71,29 +130,32 @@ pub struct PageFindings {
 impl EngineMapping {
     /// vLLM: V1, and the spellings of V0 and of releases before 0.9.
     pub fn vllm() -> Self {
-        let cache_config = Meaning::CacheConfig { block_size: "block_size", blocks: "num_gpu_blocks" };
-        let lora = Meaning::Lora {
-            running: "running_lora_adapters",
-            waiting: "waiting_lora_adapters",
-            max: "max_lora",
-        };
-        Self::new(
-            ["model_name", "engine"],
-            &[
-                ("vllm:num_requests_waiting", Meaning::Waiting),
-                ("vllm:num_requests_running", Meaning::Running),
-                ("vllm:kv_cache_usage_perc", Meaning::KvUsed),
-                ("vllm:gpu_cache_usage_perc", Meaning::KvUsed),
-                ("vllm:cache_config_info", cache_config),
-                ("vllm:lora_requests_info", lora),
-            ],
-        )
+        Self::new(&MetricSpecs::default())
     }
 
-    fn new(rank_labels: [&'static str; 2], families: &[(&'static str, Meaning)]) -> Self {
-        debug_assert!(families.len() <= 16, "a family set has 16 bits");
-        let (names, meanings) = families.iter().copied().unzip();
-        Self { meanings, wanted: WantedNames::new(names), rank_labels }
+    /// Reads what `specs` name.
+    pub fn new(specs: &MetricSpecs) -> Self {
+        let other_kv_used = specs.kv_used.as_ref().and_then(other_spelling);
+        let specs = [
+            (Meaning::Waiting, &specs.waiting),
+            (Meaning::Running, &specs.running),
+            (Meaning::KvUsed, &specs.kv_used),
+            (Meaning::KvUsed, &other_kv_used),
+            (Meaning::CacheConfig, &specs.cache_config),
+            (Meaning::Lora, &specs.lora),
+        ];
+        let (mut sources, mut names, mut by_name) = (Vec::new(), Vec::new(), Vec::<SmallVec<_>>::new());
+        for (meaning, spec) in specs {
+            let Some(MetricSpec { name, labels }) = spec else { continue };
+            let at = names.iter().position(|other| other == name).unwrap_or_else(|| {
+                names.push(name.clone());
+                by_name.push(SmallVec::new());
+                names.len() - 1
+            });
+            by_name[at].push(sources.len());
+            sources.push(Source { meaning, labels: labels.clone() });
+        }
+        Self { sources, wanted: WantedNames::new(names), by_name }
     }
 
     /// The query string that asks a server for the wanted samples only: `name[]=…&name[]=…`.
@@ -107,22 +169,12 @@ impl EngineMapping {
         let mut samples = scan(page, &self.wanted);
         let mut tally = Tally::default();
         for sample in &mut samples {
-            tally.families.insert(sample.name);
-            match self.meanings[sample.name] {
-                Meaning::Waiting | Meaning::Running | Meaning::KvUsed => {
-                    let rank = sample.labels.pick(self.rank_labels);
-                    tally.gauge(sample.name, rank, sample.value);
+            for &at in &self.by_name[sample.name] {
+                let source = &self.sources[at];
+                if source.matches(&sample.labels) {
+                    tally.families.insert(at);
+                    tally.take(at, source, &sample);
                 }
-                Meaning::CacheConfig { block_size, blocks } => {
-                    let [size, blocks, rank, other] =
-                        sample.labels.pick([block_size, blocks, self.rank_labels[0], self.rank_labels[1]]);
-                    let size = size.and_then(whole_number).filter(|&size| size > 0);
-                    tally.block_size = tally.block_size.or(size);
-                    if let Some(blocks) = blocks.and_then(whole_number) {
-                        tally.gauge(sample.name, [rank, other], f64::from(blocks));
-                    }
-                }
-                Meaning::Lora { running, waiting, max } => tally.lora(&sample, [running, waiting, max]),
             }
         }
         self.findings(&tally, samples.skipped())
@@ -130,16 +182,14 @@ impl EngineMapping {
 
     fn findings(&self, tally: &Tally<'_>, skipped_lines: u32) -> PageFindings {
         let mut load = ScrapedLoad { block_size: tally.block_size, ..ScrapedLoad::default() };
-        for (family, meaning) in self.meanings.iter().enumerate() {
-            let Some((sum, ranks)) = tally.over_ranks(family) else { continue };
-            match meaning {
+        for (at, source) in self.sources.iter().enumerate() {
+            let Some((sum, ranks)) = tally.over_ranks(at) else { continue };
+            match source.meaning {
                 Meaning::Waiting => load.waiting = load.waiting.or(Some(saturated(sum))),
                 Meaning::Running => load.running = load.running.or(Some(saturated(sum))),
                 Meaning::KvUsed => load.kv_used = load.kv_used.or(Some(sum / ranks)),
-                Meaning::CacheConfig { .. } => {
-                    load.num_gpu_blocks = load.num_gpu_blocks.or(Some(saturated(sum)));
-                }
-                Meaning::Lora { .. } => {}
+                Meaning::CacheConfig => load.num_gpu_blocks = load.num_gpu_blocks.or(Some(saturated(sum))),
+                Meaning::Lora => {}
             }
         }
         let lora = tally.newest_lora.map(|(_, [running, waiting, max])| LoraAdapters {
@@ -151,29 +201,66 @@ impl EngineMapping {
     }
 }
 
+/// The same spec with vLLM's other spelling of KV use, if it has one of the two.
+fn other_spelling(spec: &MetricSpec) -> Option<MetricSpec> {
+    let at = VLLM_KV_USED.iter().position(|name| *name == spec.name)?;
+    Some(MetricSpec { name: VLLM_KV_USED[1 - at].to_owned(), labels: spec.labels.clone() })
+}
+
 /// What one pass gathered.
 #[derive(Default)]
 struct Tally<'p> {
     families: FamilySet,
-    /// Largest value by family and rank labels; an absent label counts as an empty one, as Prometheus has it.
-    by_rank: BTreeMap<(usize, [&'p str; 2]), f64>,
+    /// Value by source and rank labels; an absent label counts as an empty one, as Prometheus has it.
+    by_rank: BTreeMap<(usize, [&'p str; 2]), Gauge>,
     block_size: Option<u32>,
     /// Value and the labels running, waiting, max of the newest LoRA series.
     newest_lora: Option<(f64, [Option<LabelValue<'p>>; 3])>,
 }
 
+#[derive(Clone, Copy)]
+struct Gauge {
+    value: f64,
+    timestamp: Option<f64>,
+}
+
 impl<'p> Tally<'p> {
-    fn gauge(&mut self, family: usize, rank: [Option<LabelValue<'p>>; 2], value: f64) {
+    fn take(&mut self, at: usize, source: &Source, sample: &Sample<'p>) {
+        match source.meaning {
+            Meaning::Waiting | Meaning::Running | Meaning::KvUsed => {
+                self.gauge(at, source, sample, sample.value);
+            }
+            Meaning::CacheConfig => {
+                let [size, page_size, blocks, pages] = sample.labels.pick(CACHE_LABELS);
+                let size = size.or(page_size).and_then(whole_number).filter(|&size| size > 0);
+                self.block_size = self.block_size.or(size);
+                if let Some(blocks) = blocks.or(pages).and_then(whole_number) {
+                    self.gauge(at, source, sample, f64::from(blocks));
+                }
+            }
+            Meaning::Lora => self.lora(sample),
+        }
+    }
+
+    /// Notes a value of the sample. Of one rank the newest counts; of those equally new the largest or, where the spec
+    /// names labels and thus one series, the first.
+    fn gauge(&mut self, at: usize, source: &Source, sample: &Sample<'p>, value: f64) {
         if !value.is_finite() || value < 0.0 {
             return;
         }
+        let one_series = !source.labels.is_empty();
+        let rank = if one_series { [None; 2] } else { sample.labels.pick(RANK_LABELS) };
         let rank = rank.map(|label| label.map_or("", LabelValue::raw));
-        let largest = self.by_rank.entry((family, rank)).or_insert(value);
-        *largest = largest.max(value);
+        let timestamp = sample.timestamp.filter(|timestamp| timestamp.is_finite());
+        let best = self.by_rank.entry((at, rank)).or_insert(Gauge { value, timestamp });
+        let larger = timestamp == best.timestamp && !one_series && value > best.value;
+        if timestamp > best.timestamp || larger {
+            *best = Gauge { value, timestamp };
+        }
     }
 
-    fn lora(&mut self, sample: &Sample<'p>, names: [&str; 3]) {
-        let [running, waiting, max] = sample.labels.pick(names);
+    fn lora(&mut self, sample: &Sample<'p>) {
+        let [running, waiting, max] = sample.labels.pick(LORA_LABELS);
         let newer = self.newest_lora.is_none_or(|(newest, _)| sample.value > newest);
         let says_something = running.is_some() || waiting.is_some();
         if sample.value.is_finite() && says_something && newer {
@@ -181,10 +268,11 @@ impl<'p> Tally<'p> {
         }
     }
 
-    /// Sum over the ranks of a family, and their number; `None` when it has no value.
-    fn over_ranks(&self, family: usize) -> Option<(f64, f64)> {
-        let ranks = self.by_rank.range((family, [""; 2])..(family + 1, [""; 2]));
-        let (sum, count) = ranks.fold((0.0, 0.0), |(sum, count), (_, value)| (sum + value, count + 1.0));
+    /// Sum over the ranks of a source, and their number; `None` when it has no value.
+    fn over_ranks(&self, source: usize) -> Option<(f64, f64)> {
+        let ranks = self.by_rank.range((source, [""; 2])..(source + 1, [""; 2]));
+        let (sum, count) =
+            ranks.fold((0.0, 0.0), |(sum, count), (_, gauge)| (sum + gauge.value, count + 1.0));
         (count > 0.0).then_some((sum, count))
     }
 }

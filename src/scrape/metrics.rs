@@ -15,6 +15,7 @@ pub struct ScrapeMetrics {
     refused: IntCounter,
     too_large: IntCounter,
     status: IntCounter,
+    untrusted: IntCounter,
     broken: IntCounter,
     pub(super) skipped_lines: IntCounter,
     pub(super) task_restarts: IntCounter,
@@ -46,6 +47,7 @@ impl ScrapeMetrics {
             refused: of("refused"),
             too_large: of("too_large"),
             status: of("status"),
+            untrusted: of("untrusted"),
             broken: of("broken"),
             skipped_lines,
             task_restarts,
@@ -61,6 +63,7 @@ impl ScrapeMetrics {
             Err(Failure::Refused) => &self.refused,
             Err(Failure::TooLarge) => &self.too_large,
             Err(Failure::Status(_)) => &self.status,
+            Err(Failure::Untrusted) => &self.untrusted,
             Err(Failure::Broken) => &self.broken,
         }
     }
@@ -92,6 +95,7 @@ mod tests {
             "epp_scrape_total status 0",
             "epp_scrape_total timeout 0",
             "epp_scrape_total too_large 0",
+            "epp_scrape_total untrusted 0",
         ];
         assert_eq!(found, want);
         assert!(ScrapeMetrics::register(&registry).is_err());

@@ -179,6 +179,25 @@ fn a_start_that_cannot_work_is_refused_with_every_reason() {
         ),
         (vec!["--no-such-flag"], vec!["--no-such-flag"]),
         (vec!["--drain-timeout", "5"], vec!["--drain-timeout", "50ms"]),
+        (
+            vec!["--total-queued-requests-metric", "m{l}"],
+            vec!["--total-queued-requests-metric", "expected `=` and the label's value at character 4"],
+        ),
+        (
+            vec!["--lora-info-metric", "m{l=v"],
+            vec!["--lora-info-metric", "expected `,` or `}` at character 6"],
+        ),
+        (
+            vec!["--model-server-metrics-scheme", "ftp"],
+            vec![
+                "unexpected \"ftp\" value for \"model-server-metrics-scheme\" flag, it can only be set to 'http' \
+                 or 'https'",
+            ],
+        ),
+        (
+            vec!["--pool-name", "p", "--endpoints-file", "GOOD", "--model-server-metrics-path", "metrics"],
+            vec!["--model-server-metrics-path", "`metrics`"],
+        ),
     ] {
         let real = |arg: &&str| match *arg {
             "BAD" => path("bad.yaml"),

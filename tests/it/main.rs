@@ -10,5 +10,6 @@ mod hermetic;
 mod invariants;
 mod lifecycle;
 mod model_servers;
+mod scraping;
 mod support;
 mod tidy;

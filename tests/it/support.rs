@@ -9,6 +9,7 @@ pub(crate) mod envoy_config;
 pub(crate) mod epp;
 pub(crate) mod hermetic;
 pub(crate) mod leash;
+pub(crate) mod metrics_server;
 pub(crate) mod stub_epp;
 pub(crate) mod upstream;
 
@@ -27,6 +28,8 @@ pub(crate) enum Protocol {
 
 /// Makes an HTTP client that takes no proxy from the environment and follows no redirect.
 pub(crate) fn client(protocol: Protocol) -> reqwest::Client {
+    // Whoever builds one must have chosen; the first choice stands.
+    rustls::crypto::ring::default_provider().install_default().ok();
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     let builder = match protocol {
         Protocol::Http1 => builder.http1_only(),

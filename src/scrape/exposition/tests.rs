@@ -12,7 +12,7 @@ type Read<N = &'static str> = (N, Vec<(String, String)>, f64);
 type Pairs<'a> = &'a [(&'a str, &'a str)];
 
 fn read(page: &[u8], names: &[&'static str]) -> (Vec<Read>, u32) {
-    let wanted = WantedNames::new(names.to_vec());
+    let wanted = WantedNames::new(names.iter().map(ToString::to_string).collect());
     let mut samples = scan(page, &wanted);
     let mut found = Vec::new();
     for sample in &mut samples {
@@ -53,6 +53,21 @@ fn a_sample_is_read_however_it_is_spaced() {
     ];
     for (name, page, want, value) in cases {
         assert_eq!(read(page.as_bytes(), &NAMES), (vec![("vllm:a", labels(want), value)], 0), "{name}");
+    }
+}
+
+#[test]
+fn timestamps_are_read_where_there_are_any() {
+    let wanted = WantedNames::new(vec!["vllm:a".to_owned()]);
+    for (line, want) in [
+        ("vllm:a 3", None),
+        ("vllm:a{x=\"1\"} 3 1790000000123", Some(1_790_000_000_123.0)),
+        ("vllm:a 4 -5", Some(-5.0)),
+        ("vllm:a 4 1790000000.125 # {trace_id=\"4b\"} 12.0 7", Some(1_790_000_000.125)),
+        ("vllm:a 900.0 # {trace_id=\"4b\"} 12.0 1790000000.1", None),
+    ] {
+        let found: Vec<_> = scan(line.as_bytes(), &wanted).map(|sample| sample.timestamp).collect();
+        assert_eq!(found, [want], "{line}");
     }
 }
 

@@ -63,6 +63,105 @@ fn pages_of_real_servers_are_understood() {
     }
 }
 
+fn spec(text: &str) -> Option<MetricSpec> {
+    MetricSpec::parse(text).unwrap()
+}
+
+/// Specs of queue, running and KV use; adapters and cache settings are off.
+fn specs(waiting: &str, running: &str, kv_used: &str) -> MetricSpecs {
+    let [waiting, running, kv_used] = [waiting, running, kv_used].map(spec);
+    MetricSpecs { waiting, running, kv_used, lora: None, cache_config: None }
+}
+
+#[test]
+fn pages_of_other_servers_are_understood_by_specs() {
+    macro_rules! page {
+        ($file:literal) => {
+            &include_bytes!(concat!("../../../tests/it/fixtures/model_servers/", $file))[..]
+        };
+    }
+    let triton = specs(
+        "nv_trt_llm_request_metrics{request_type=waiting}",
+        "nv_trt_llm_request_metrics{request_type=scheduled}",
+        "nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}",
+    );
+    let trtllm =
+        specs("trtllm_num_requests_waiting", "trtllm_num_requests_running", "trtllm_kv_cache_utilization");
+    let sglang = specs("sglang:num_queue_reqs", "sglang:num_running_reqs", "sglang:token_usage");
+    let other_type = specs("nv_trt_llm_request_metrics{request_type=paused}", "", "");
+    for (name, specs, page, want) in [
+        ("Triton", &triton, page!("triton.prom"), load(Some(3), Some(6), Some(0.4125), None)),
+        ("trtllm-serve", &trtllm, page!("trtllm.prom"), load(Some(2), Some(5), Some(0.1875), None)),
+        ("SGLang", &sglang, page!("sglang.prom"), load(Some(1), Some(6), Some(0.27), None)),
+        ("nothing matches", &other_type, page!("triton.prom"), ScrapedLoad::default()),
+        ("another server", &triton, page!("trtllm.prom"), ScrapedLoad::default()),
+        ("nothing wanted", &specs("", "", ""), page!("triton.prom"), ScrapedLoad::default()),
+    ] {
+        let found = EngineMapping::new(specs).read(page);
+        assert_eq!((found.load, found.skipped_lines), (want, 0), "{name}");
+        assert_eq!(found.families.is_empty(), want == ScrapedLoad::default(), "{name}");
+    }
+    assert_eq!(
+        EngineMapping::new(&triton).wanted_query(),
+        "name[]=nv_trt_llm_request_metrics&name[]=nv_trt_llm_kv_cache_block_metrics",
+        "a name is asked for once"
+    );
+}
+
+#[test]
+fn row_139_the_newest_series_counts_then_the_first() {
+    for (name, waiting, page, want) in [
+        ("139", "q", "q{a=\"1\"} 5 1000\nq{a=\"2\"} 7 2000\n", Some(7)),
+        ("139, other order", "q", "q{a=\"2\"} 7 2000\nq{a=\"1\"} 9 1000\n", Some(7)),
+        ("139 among those that match", "q{a=1}", "q{a=\"1\"} 5 1000\nq{a=\"2\"} 7 2000\n", Some(5)),
+        ("a stamp beats none", "q{a=1}", "q{a=\"1\"} 5\nq{a=\"1\",b=\"\"} 7 -2000\n", Some(7)),
+        ("none: the first", "q{a=1}", "q{a=\"1\",b=\"x\"} 5\nq{a=\"1\",b=\"y\"} 7\n", Some(5)),
+        ("a tie: the first", "q{a=1}", "q{a=\"1\",b=\"x\"} 5 9\nq{b=\"y\",a=\"1\"} 7 9\n", Some(5)),
+        ("the first that has a value", "q{a=1}", "q{a=\"1\",b=\"x\"} NaN 9\nq{a=\"1\"} 7\n", Some(7)),
+        ("all labels", "q{a=1,b=2}", "q{a=\"1\"} 5\nq{b=\"2\"} 6\nq{b=\"2\",c=\"3\",a=\"1\"} 7\n", Some(7)),
+        ("escapes", "q{a=x\\y}", "q{a=\"xy\"} 5\nq{a=\"x\\\\y\"} 7\n", Some(7)),
+        ("ranks without labels in the spec", "q", "q{engine=\"0\"} 5 1\nq{engine=\"1\"} 7 2\n", Some(12)),
+        ("no match", "q{a=1}", "q{a=\"2\"} 5\nq 6\n", None),
+    ] {
+        let found = EngineMapping::new(&specs(waiting, "", "")).read(page.as_bytes());
+        assert_eq!(found.load.waiting, want, "{name}");
+        assert_eq!(found.families.is_empty(), want.is_none(), "{name}");
+    }
+}
+
+#[test]
+fn kv_use_takes_the_configured_spelling_before_the_other() {
+    let both = "vllm:kv_cache_usage_perc 0.5\nvllm:gpu_cache_usage_perc 0.25\n";
+    let old = "vllm:gpu_cache_usage_perc{a=\"1\"} 0.125\nvllm:gpu_cache_usage_perc{a=\"2\"} 0.25\n";
+    for (kv_used, page, want) in [
+        ("vllm:kv_cache_usage_perc", both, Some(0.5)),
+        ("vllm:gpu_cache_usage_perc", both, Some(0.25)),
+        ("vllm:kv_cache_usage_perc{a=2}", old, Some(0.25)),
+        ("other:kv_cache_usage_perc", both, None),
+        ("", both, None),
+    ] {
+        let found = EngineMapping::new(&specs("", "", kv_used)).read(page.as_bytes());
+        assert_eq!(found.load.kv_used, want, "{kv_used}");
+    }
+}
+
+#[test]
+fn adapters_and_cache_settings_can_be_renamed_and_switched_off() {
+    let page = "x:lora{running_lora_adapters=\"a\",max_lora=\"2\",pool=\"p\"} 1\n\
+                x:lora{running_lora_adapters=\"b\",max_lora=\"3\",pool=\"q\"} 2\n\
+                sglang:cache_config_info{page_size=\"64\",num_pages=\"100\"} 1\n";
+    let specs = |lora, cache_config| MetricSpecs {
+        lora: spec(lora),
+        cache_config: spec(cache_config),
+        ..MetricSpecs::default()
+    };
+    let found =
+        EngineMapping::new(&specs("x:lora{pool=p}", "sglang:cache_config_info")).read(page.as_bytes());
+    assert_eq!(found.lora, Some(adapters(&["a"], &[], 2)));
+    assert_eq!(found.load, load(None, None, None, Some((64, 100))));
+    assert_eq!(EngineMapping::new(&specs("", "")).read(LORA).lora, None);
+}
+
 #[test]
 fn kv_use_takes_the_new_spelling_before_the_old() {
     let cases = [

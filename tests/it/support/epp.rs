@@ -26,13 +26,15 @@ pub(crate) struct EppSetup {
     pub(crate) secure: bool,
     /// Further arguments.
     pub(crate) args: Vec<String>,
+    /// Further variables of the environment.
+    pub(crate) env: Vec<(String, String)>,
 }
 
 impl EppSetup {
     /// The seeds' configuration over these endpoints, in clear text.
     pub(crate) fn new(endpoints: &[SocketAddr]) -> Self {
         let config = super::hermetic::SEED_CONFIG.to_owned();
-        Self { endpoints: endpoints.to_vec(), config, secure: false, args: Vec::new() }
+        Self { endpoints: endpoints.to_vec(), config, secure: false, args: Vec::new(), env: Vec::new() }
     }
 }
 
@@ -182,6 +184,7 @@ fn spawn(folder: &Path, setup: &EppSetup) -> Child {
         .arg("--endpoints-file")
         .arg(folder.join("endpoints.yaml"))
         .args(&setup.args)
+        .envs(setup.env.iter().cloned())
         .stdout(log.try_clone().expect("a handle can be doubled"))
         .stderr(log)
         .spawn()

@@ -1,0 +1,92 @@
+//! `epp` told by flags where and how model servers show their metrics: Triton's page on a port of its own, TLS.
+
+use serde_json::Value;
+
+use crate::support::epp::{Epp, EppSetup};
+use crate::support::eventually;
+use crate::support::metrics_server::{LocalCertificate, MetricsServer, Pages};
+
+const TRITON: Pages = &[("/stats", include_str!("fixtures/model_servers/triton.prom"))];
+
+const VLLM: Pages = &[("/metrics", "vllm:num_requests_waiting 4\nvllm:num_requests_running 1\n")];
+
+const READY: &str = "inference_pool_ready_pods{name=\"it\"}";
+
+fn flags(flags: &[&str]) -> Vec<String> {
+    flags.iter().map(ToString::to_string).collect()
+}
+
+async fn scraped(epp: &Epp, result: &str) {
+    let series = format!("epp_scrape_total{{result=\"{result}\"}}");
+    eventually(result, async || epp.metric(&series).await.filter(|&n| n >= 3.0)).await;
+}
+
+#[tokio::test]
+async fn tritons_page_is_read_as_its_chart_asks_for_it() {
+    let server = MetricsServer::start(TRITON, None).await;
+    let port = server.addr.port().to_string();
+    let args = flags(&[
+        "--total-queued-requests-metric",
+        "nv_trt_llm_request_metrics{request_type=waiting}",
+        "--total-running-requests-metric=nv_trt_llm_request_metrics{request_type=scheduled}",
+        "--kv-cache-usage-percentage-metric",
+        "nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}",
+        "--lora-info-metric",
+        "",
+        "--cache-info-metric=",
+        "--model-server-metrics-port",
+        &port,
+        "--model-server-metrics-path",
+        "/stats",
+    ]);
+    // Requests would go to another port: nobody answers there, and nobody is asked.
+    let epp = Epp::with(EppSetup { args, ..EppSetup::new(&[([127, 0, 0, 1], 1).into()]) }).await;
+    eventually("the server is scraped", async || (epp.metric(READY).await == Some(1.0)).then_some(())).await;
+    let queue = "inference_pool_per_pod_queue_size{model_server_pod=\"server-0\",name=\"it\"}";
+    assert_eq!(epp.metric(queue).await, Some(3.0));
+    assert_eq!(epp.metric("inference_pool_average_kv_cache_utilization{name=\"it\"}").await, Some(0.4125));
+    let asked = eventually("it is asked twice", async || {
+        let asked = server.asked.lock().clone();
+        (asked.len() >= 2).then_some(asked)
+    })
+    .await;
+    assert_eq!(asked[0], "/stats");
+    assert_eq!(
+        asked[1], "/stats/?name[]=nv_trt_llm_request_metrics&name[]=nv_trt_llm_kv_cache_block_metrics",
+        "the filter asks for the configured names"
+    );
+}
+
+#[tokio::test]
+async fn pages_over_tls_are_read_and_verified_if_that_is_asked_for() {
+    let here = LocalCertificate::of("127.0.0.1");
+    let elsewhere = LocalCertificate::of("127.0.0.2");
+    let https = "--model-server-metrics-scheme=https";
+    let verify = "--model-server-metrics-https-insecure-skip-verify=false";
+    for (name, certificate, trusted, args, result) in [
+        ("any certificate by default", &elsewhere, None, &[https][..], "ok"),
+        ("one that the system trusts", &here, Some(&here), &[https, verify], "ok"),
+        ("one that it does not trust", &here, Some(&elsewhere), &[https, verify], "untrusted"),
+        ("one for another address", &elsewhere, Some(&elsewhere), &[https, verify], "untrusted"),
+        ("clear text to a TLS server", &here, None, &[], "broken"),
+    ] {
+        let server = MetricsServer::start(VLLM, Some(certificate)).await;
+        let roots = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+        let mut env = Vec::new();
+        if let Some(trusted) = trusted {
+            std::fs::write(roots.path(), &trusted.pem).expect("the file is ours");
+            env.push(("SSL_CERT_FILE".to_owned(), roots.path().display().to_string()));
+        }
+        let setup = EppSetup { args: flags(args), env, ..EppSetup::new(&[server.addr]) };
+        let epp = Epp::with(setup).await;
+        scraped(&epp, result).await;
+        let ready = if result == "ok" { 1.0 } else { 0.0 };
+        assert_eq!(epp.metric(READY).await, Some(ready), "{name}");
+        assert_eq!(server.asked.lock().is_empty(), result != "ok", "{name}");
+        let told = |line: &Value| {
+            let reason = line["reason"].as_str().unwrap_or_default();
+            line["message"] == "scrape state changed" && reason == "certificate not trusted"
+        };
+        assert_eq!(epp.log_lines().iter().any(told), result == "untrusted", "{name}");
+    }
+}
