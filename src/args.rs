@@ -106,6 +106,9 @@ pub struct ListenerArgs {
     /// How long open streams may go on after SIGTERM
     #[arg(long, value_parser = duration::parse, default_value = "120s")]
     pub drain_timeout: Duration,
+    /// Answer gRPC health checks on the port of the ext_proc service, too
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    pub health_checking: bool,
 }
 
 /// The serving certificate.

@@ -205,15 +205,20 @@ async fn serve(
             .tls_config(ServerTlsConfig::new().identity(identity))
             .context("the serving certificate")?;
     }
+    let health = args
+        .listeners
+        .health_checking
+        .then(|| Readiness::beside_ext_proc(draining.subscribe(), cut.subscribe()).into_server());
+    let services = server.add_service(service.into_server()).add_optional_service(health);
     let (incoming, stopped) = (incoming(listener), until(stop.subscribe()));
     tasks.spawn(async move {
-        let end = server.add_service(service.into_server()).serve_with_incoming_shutdown(incoming, stopped);
+        let end = services.serve_with_incoming_shutdown(incoming, stopped);
         (EXT_PROC, end.await.map_err(Into::into))
     });
 
     let listener = bind("health (--grpc-health-port)", args.listeners.grpc_health_port).await?;
     let health = listener.local_addr()?;
-    let readiness = Readiness::new(pool.store.synced(), draining.subscribe()).into_server();
+    let readiness = Readiness::new(pool.store.synced(), draining.subscribe(), cut.subscribe()).into_server();
     let (incoming, stopped) = (self::incoming(listener), until(stop.subscribe()));
     tasks.spawn(async move {
         let mut server = tonic::transport::Server::builder();

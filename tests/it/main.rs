@@ -6,6 +6,7 @@ mod admission;
 mod concurrency;
 mod envoy_harness;
 mod gateway;
+mod health;
 mod hermetic;
 mod invariants;
 mod lifecycle;

@@ -7,9 +7,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 
+use epp::health::wire::{HealthListRequest, HealthListResponse};
 use serde_json::Value;
 use tempfile::TempDir;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus};
 
@@ -121,10 +122,31 @@ impl Epp {
 
     /// The health of `service`.
     pub(crate) async fn health(&self, service: &str) -> ServingStatus {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.health)).expect("an address");
-        let mut client = HealthClient::new(endpoint.connect().await.expect("the health port answers"));
+        let mut client = self.health_client(false).await;
         let request = HealthCheckRequest { service: service.to_owned() };
         client.check(request).await.expect("Check is implemented").into_inner().status()
+    }
+
+    /// A client of the health service on the health port, or beside `ext_proc` in clear text.
+    pub(crate) async fn health_client(&self, beside_ext_proc: bool) -> HealthClient<Channel> {
+        let at = if beside_ext_proc { self.ext_proc } else { self.health };
+        let endpoint = Endpoint::from_shared(format!("http://{at}")).expect("an address");
+        HealthClient::new(endpoint.connect().await.expect("the port answers"))
+    }
+
+    /// Name and status of the services that `List` tells of, in order of name.
+    pub(crate) async fn health_list(&self, beside_ext_proc: bool) -> Vec<(String, i32)> {
+        let at = if beside_ext_proc { self.ext_proc } else { self.health };
+        let endpoint = Endpoint::from_shared(format!("http://{at}")).expect("an address");
+        let mut client = tonic::client::Grpc::new(endpoint.connect().await.expect("the port answers"));
+        client.ready().await.expect("it is connected");
+        let path = http::uri::PathAndQuery::from_static("/grpc.health.v1.Health/List");
+        let codec = tonic_prost::ProstCodec::<HealthListRequest, HealthListResponse>::default();
+        let request = tonic::Request::new(HealthListRequest {});
+        let listed = client.unary(request, path, codec).await.expect("List is implemented").into_inner();
+        let mut listed: Vec<_> = listed.statuses.into_iter().map(|(name, of)| (name, of.status)).collect();
+        listed.sort();
+        listed
     }
 
     /// Waits until nothing is held: no request runs, no stream is open, nothing is in flight.
