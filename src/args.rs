@@ -76,6 +76,9 @@ pub struct PoolArgs {
     /// Take objective and model rewrite from request headers, which a client may have set
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     pub trust_client_headers: bool,
+    /// Ignore the gateway's hint which endpoints a request may go to
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    pub disable_endpoint_subset_filter: bool,
 }
 
 /// The configuration.
@@ -109,6 +112,12 @@ pub struct ListenerArgs {
     /// Answer gRPC health checks on the port of the ext_proc service, too
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     pub health_checking: bool,
+    /// Tell the gateway every candidate's score as metadata
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    pub emit_endpoint_scores: bool,
+    /// Expose metrics of the ext_proc streams
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    pub enable_grpc_stream_metrics: bool,
 }
 
 /// The serving certificate.

@@ -73,6 +73,8 @@ pub struct Routed {
     pub ticket: Ticket,
     /// Where it goes, `ip:port`.
     pub destination: String,
+    /// `ip:port` and score of every candidate, if the pool emits them.
+    pub scores: Vec<(String, f64)>,
     /// The body as it came; `None` when there was none.
     pub body: Option<Bytes>,
     /// Bytes of the body to replace, and by what: the model's name, if it changed.
@@ -96,7 +98,8 @@ impl Director {
             None => self.decide_bodiless(&raw.subset),
             Some(_) => self.decide_inference(&raw, &mut request),
         };
-        let (ticket, destination, splice) = routed.map_err(|rejection| self.refuse(&request, &rejection))?;
+        let Picked { ticket, destination, scores, splice } =
+            routed.map_err(|rejection| self.refuse(&request, &rejection))?;
         let control =
             |name: &&String| name.starts_with(CONTROL_PREFIX) || CONTROL_HEADERS.contains(&name.as_str());
         let mut remove_headers: Vec<_> =
@@ -108,7 +111,7 @@ impl Director {
             None if request.request_id.is_empty() => Some(new_request_id()),
             None => Some(request.request_id),
         };
-        Ok(Routed { ticket, destination, body: raw.body, splice, made_request_id, remove_headers })
+        Ok(Routed { ticket, destination, scores, body: raw.body, splice, made_request_id, remove_headers })
     }
 
     /// Counts and words a refusal.
@@ -122,7 +125,12 @@ impl Director {
     /// A request without a body has no model and no prompt: any endpoint that may serve will do.
     fn decide_bodiless(&self, subset: &Subset) -> Result<Picked, Rejection> {
         match self.pool.pick_any(subset) {
-            Some(endpoint) => Ok((self.unrouted_ticket(), endpoint.destination.clone(), None)),
+            Some(endpoint) => Ok(Picked {
+                ticket: self.unrouted_ticket(),
+                destination: endpoint.destination.clone(),
+                scores: Vec::new(),
+                splice: None,
+            }),
             None if *subset == Subset::Any => Err(Rejection::NoEndpointsForBodiless),
             None => Err(Rejection::NoEndpoints),
         }
@@ -164,7 +172,7 @@ impl Director {
         let model = pool.metrics.model(&request.model, &request.target_model);
         model.count_request(outgoing_bytes(body, splice.as_ref()));
         let ticket = Ticket::new(pool.clone(), model, Some((placed.reservations, received)));
-        Ok((ticket, placed.destination, splice))
+        Ok(Picked { ticket, destination: placed.destination, scores: placed.scores, splice })
     }
 
     fn is_saturated(&self, snapshot: &Snapshot) -> bool {
@@ -212,7 +220,13 @@ fn outgoing_bytes(body: &[u8], splice: Option<&(Range<usize>, Bytes)>) -> usize 
     splice.map_or(body.len(), |(range, replacement)| body.len() - range.len() + replacement.len())
 }
 
-type Picked = (Ticket, String, Option<(Range<usize>, Bytes)>);
+/// See [`Routed`] for the fields.
+struct Picked {
+    ticket: Ticket,
+    destination: String,
+    scores: Vec<(String, f64)>,
+    splice: Option<(Range<usize>, Bytes)>,
+}
 
 impl From<ParseError> for Rejection {
     fn from(error: ParseError) -> Self {

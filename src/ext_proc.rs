@@ -7,6 +7,7 @@
 pub mod body;
 pub mod exchange;
 pub mod reply;
+pub mod stream_metrics;
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -23,13 +24,14 @@ use futures_util::{FutureExt, Stream, stream};
 use prometheus::IntGauge;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::director::{Director, Routed, Ticket};
-use crate::raw_request::RawRequest;
+use crate::raw_request::{RawRequest, Subset};
 use crate::rejection::Rejection;
 use exchange::{Exchange, ProtocolError, ResponsePart, Step, Verdict};
 use reply::{DESTINATION, HeaderEdits, OutgoingBody, Pick, Replies};
+use stream_metrics::{ObservedStream, StreamMetrics};
 
 /// What clients may cost.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +58,15 @@ impl Limits {
     }
 }
 
+/// What the gateway is believed, and what is told of streams beyond their number.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whether its hint which endpoints a request may go to counts for nothing.
+    pub ignore_subset: bool,
+    /// Where streams are observed, if they are.
+    pub stream_metrics: Option<StreamMetrics>,
+}
+
 /// Bodies from this size on are read outside of the event loop's turn, in bytes.
 const LONG_BODY_BYTES: usize = 1 << 20;
 
@@ -66,6 +77,7 @@ pub struct ExtProc {
     streams: IntGauge,
     cut: watch::Receiver<bool>,
     limits: Limits,
+    options: Options,
     held_bytes: Arc<AtomicUsize>,
 }
 
@@ -77,7 +89,13 @@ impl ExtProc {
         cut: watch::Receiver<bool>,
         limits: Limits,
     ) -> Self {
-        Self { director, streams, cut, limits, held_bytes: Arc::default() }
+        Self { director, streams, cut, limits, options: Options::default(), held_bytes: Arc::default() }
+    }
+
+    /// Sets what is off unless asked for.
+    #[must_use]
+    pub fn with_options(self, options: Options) -> Self {
+        Self { options, ..self }
     }
 
     /// Wraps it for a tonic server.
@@ -105,26 +123,36 @@ impl ExternalProcessor for ExtProc {
             ticket: None,
             cut: self.cut.clone(),
             limits: self.limits,
+            ignore_subset: self.options.ignore_subset,
             held: HeldBytes { total: self.held_bytes.clone(), mine: 0 },
-            _open: OpenStream::count(&self.streams),
+            open: OpenStream::count(&self.streams, self.options.stream_metrics.as_ref()),
         };
         Ok(Response::new(Box::pin(stream::unfold(Some(session), Session::next))))
     }
 }
 
 /// Counts an open stream for as long as it lives.
-struct OpenStream(IntGauge);
+struct OpenStream {
+    streams: IntGauge,
+    observed: Option<ObservedStream>,
+}
 
 impl OpenStream {
-    fn count(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
+    fn count(streams: &IntGauge, metrics: Option<&StreamMetrics>) -> Self {
+        streams.inc();
+        Self { streams: streams.clone(), observed: metrics.map(StreamMetrics::begin) }
+    }
+
+    fn ends_with(&mut self, code: Code) {
+        if let Some(observed) = &mut self.observed {
+            observed.ends_with(code);
+        }
     }
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.0.dec();
+        self.streams.dec();
     }
 }
 
@@ -159,8 +187,9 @@ struct Session {
     ticket: Option<Ticket>,
     cut: watch::Receiver<bool>,
     limits: Limits,
+    ignore_subset: bool,
     held: HeldBytes,
-    _open: OpenStream,
+    open: OpenStream,
 }
 
 impl Session {
@@ -168,15 +197,22 @@ impl Session {
     async fn next(session: Option<Self>) -> Option<(Result<ProcessingResponse, Status>, Option<Self>)> {
         let mut session = session?;
         // A panic inside one request must neither reach the connection, which many requests share, nor end in OK.
-        match AssertUnwindSafe(session.answer()).catch_unwind().await {
-            Ok(Ok(Some(answer))) => Some((Ok(answer), Some(session))),
-            Ok(Ok(None)) => None,
-            Ok(Err(status)) => Some((Err(status), None)),
+        let status = match AssertUnwindSafe(session.answer()).catch_unwind().await {
+            Ok(Ok(Some(answer))) => return Some((Ok(answer), Some(session))),
+            Ok(Ok(None)) => {
+                // A gateway that resets its stream looks here like one that closes it.
+                let cut_short = session.exchange.awaits_request();
+                session.open.ends_with(if cut_short { Code::Cancelled } else { Code::Ok });
+                return None;
+            }
+            Ok(Err(status)) => status,
             Err(_) => {
                 tracing::error!("a request panicked; its stream ends as internal error");
-                Some((Err(Status::internal("internal error")), None))
+                Status::internal("internal error")
             }
-        }
+        };
+        session.open.ends_with(status.code());
+        Some((Err(status), None))
     }
 
     /// The next answer, or `None` when Envoy has closed the stream or waits for no more.
@@ -234,7 +270,10 @@ impl Session {
         }
     }
 
-    fn decide(&mut self, raw: RawRequest) {
+    fn decide(&mut self, mut raw: RawRequest) {
+        if self.ignore_subset {
+            raw.subset = Subset::Any;
+        }
         let long = raw.body.as_ref().is_some_and(|body| body.len() >= LONG_BODY_BYTES);
         let decided = if long {
             tokio::task::block_in_place(|| self.director.decide(raw))
@@ -271,7 +310,7 @@ fn protocol_status(error: &ProtocolError) -> Status {
 
 /// Turns a routed request into what the exchange answers with.
 fn verdict(routed: Routed) -> (Verdict, Ticket) {
-    let Routed { ticket, destination, body, splice, made_request_id, remove_headers } = routed;
+    let Routed { ticket, destination, scores, body, splice, made_request_id, remove_headers } = routed;
     let body_changed = splice.is_some();
     let body = body.map(|body| match splice {
         Some((range, replacement)) => OutgoingBody::spliced(&body, range, replacement),
@@ -282,6 +321,6 @@ fn verdict(routed: Routed) -> (Verdict, Ticket) {
         set.push(("content-length".to_owned(), body.len().to_string()));
     }
     set.extend(made_request_id.map(|id| ("x-request-id".to_owned(), id)));
-    let pick = Pick { edits: HeaderEdits { set, remove: remove_headers }, destination };
+    let pick = Pick { edits: HeaderEdits { set, remove: remove_headers }, destination, scores };
     (Verdict { pick, body, body_changed }, ticket)
 }

@@ -63,6 +63,8 @@ pub struct PoolParts {
     pub staleness: Duration,
     /// Seed of all chance in the pool's decisions.
     pub seed: u64,
+    /// Whether [`Placed::scores`] is filled.
+    pub emit_scores: bool,
 }
 
 /// A placed request.
@@ -72,6 +74,8 @@ pub struct Placed {
     pub destination: String,
     /// The load it puts on its endpoints.
     pub reservations: Reservations,
+    /// `ip:port` and score of every candidate that the primary profile scored, if the pool emits them.
+    pub scores: Vec<(String, f64)>,
 }
 
 impl PoolState {
@@ -90,7 +94,7 @@ impl PoolState {
             staleness: parts.staleness,
             pipeline,
             deciding: Mutex::new(Deciding {
-                scratch: Scratch::default(),
+                scratch: Scratch::new(parts.emit_scores),
                 recorder: Recorder::default(),
                 rng,
             }),
@@ -124,10 +128,12 @@ impl PoolState {
         let subset = &subset.resolve(&pool);
         let occasion = Occasion { request, pool: &pool, subset, staleness: self.staleness, cost, now };
         let (decision, reservations) = pipeline.scheduler.decide(&occasion, scratch, &mut rng, recorder)?;
+        let scores: Vec<_> = deciding.scratch.scores(decision.primary).collect();
         drop(deciding);
-        let destination = |&index: &u32| pool.endpoints[index as usize].destination.as_str();
-        let destinations: Vec<&str> = decision.targets.iter().map(destination).collect();
-        Ok(Placed { destination: destinations.join(","), reservations })
+        let destination = |index: u32| pool.endpoints[index as usize].destination.as_str();
+        let destinations: Vec<&str> = decision.targets.iter().map(|&index| destination(index)).collect();
+        let scores = scores.into_iter().map(|(index, score)| (destination(index).to_owned(), score));
+        Ok(Placed { destination: destinations.join(","), reservations, scores: scores.collect() })
     }
 
     /// Picks any endpoint that may serve, for a request without a body; every one with the same chance.

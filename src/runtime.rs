@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use epp_framework::plugin::PluginType;
-use prometheus::IntGauge;
+use prometheus::{IntGauge, Registry};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -24,7 +24,8 @@ use crate::config::{self, reload::ConfigSource};
 use crate::datastore;
 use crate::director::{Director, Rules};
 use crate::discovery::file_source::FileSource;
-use crate::ext_proc::{ExtProc, Limits};
+use crate::ext_proc::stream_metrics::StreamMetrics;
+use crate::ext_proc::{ExtProc, Limits, Options};
 use crate::health::Readiness;
 use crate::metrics::{Metrics, PoolCollector};
 use crate::pipeline::Pipeline;
@@ -118,6 +119,7 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         metrics: metrics.clone(),
         staleness: args.scraping.metrics_staleness_threshold,
         seed: rand::random(),
+        emit_scores: args.listeners.emit_endpoint_scores,
     };
     let pool = Arc::new(PoolState::new(parts, clock, |slots| Pipeline::build(&composition, slots, None)));
     PoolCollector::register(metrics.registry(), &args.pool.pool_name, store.clone(), clock, pool.staleness);
@@ -175,6 +177,14 @@ fn rules(args: &ServeArgs) -> Rules {
     Rules { compat: args.pool.compat, room, trust_client_headers: args.pool.trust_client_headers }
 }
 
+fn options(args: &ServeArgs, registry: &Registry) -> anyhow::Result<Options> {
+    let stream_metrics = args.listeners.enable_grpc_stream_metrics.then(|| StreamMetrics::register(registry));
+    Ok(Options {
+        ignore_subset: args.pool.disable_endpoint_subset_filter,
+        stream_metrics: stream_metrics.transpose()?,
+    })
+}
+
 /// Binds the three listeners and serves them.
 async fn serve(
     args: &ServeArgs,
@@ -192,7 +202,8 @@ async fn serve(
         streams.clone(),
         cut.subscribe(),
         Limits::default(),
-    );
+    )
+    .with_options(options(args, pool.metrics.registry())?);
     let mut server = tonic::transport::Server::builder()
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(16 << 20)

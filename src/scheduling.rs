@@ -79,6 +79,22 @@ pub struct Scratch {
     scores: Vec<f64>,
     totals: Vec<f64>,
     ranked: Vec<u32>,
+    keep_scores: bool,
+    /// Profile, index into the snapshot, and weighted sum of each scored candidate; empty unless they are to be kept.
+    kept: Vec<(usize, u32, f64)>,
+}
+
+impl Scratch {
+    /// Makes one that keeps every score of the last decision, if `keep_scores` is set.
+    pub fn new(keep_scores: bool) -> Self {
+        Self { keep_scores, ..Self::default() }
+    }
+
+    /// The candidates that profile `primary` scored in the last decision, as indices into its snapshot, and their
+    /// weighted sums; none if it has no scorer, or if none are kept.
+    pub fn scores(&self, primary: usize) -> impl Iterator<Item = (u32, f64)> {
+        self.kept.iter().filter(move |kept| kept.0 == primary).map(|&(_, index, total)| (index, total))
+    }
 }
 
 /// Load held by a decided request, one per target that carries it.
@@ -127,6 +143,7 @@ impl Scheduler {
         recorder: &mut Recorder,
     ) -> Result<(Decision, Reservations), NoDecision> {
         let &Occasion { request, pool, now, .. } = occasion;
+        scratch.kept.clear();
         // The loads leave the scratch while the cycle borrows them; a swap, not an allocation.
         let mut loads = std::mem::take(&mut scratch.loads);
         loads.clear();
@@ -165,6 +182,9 @@ impl Scheduler {
             for profile in next {
                 let cycle = Cycle { request, pool, loads, runs: &runs, now };
                 let picks = self.run_profile(profile, &cycle, scratch, rng, record);
+                if scratch.keep_scores && picks.is_some() && !self.profiles[profile].scorers.is_empty() {
+                    keep_scores(profile, scratch);
+                }
                 runs.push(ProfileRun { profile, picks });
             }
         }
@@ -237,6 +257,12 @@ fn score(
             *total += *score * scorer.weight;
         }
     }
+}
+
+/// Keeps the sums of the profile that just ran: its candidates are those still live, in order.
+fn keep_scores(profile: usize, scratch: &mut Scratch) {
+    let Scratch { live, totals, kept, .. } = scratch;
+    kept.extend(live.iter().zip(totals).map(|(&index, total)| (profile, index, *total)));
 }
 
 struct Scores<'a> {

@@ -24,6 +24,9 @@ pub const DESTINATION: &str = "x-gateway-destination-endpoint";
 /// Header of an error page that says why llm-d's picker dropped the request.
 const DROPPED_REASON: &str = "x-llm-d-request-dropped-reason";
 
+/// Key of the metadata that carries every candidate's score.
+const SCORES: &str = "x-gateway-destination-endpoint-scores";
+
 const METADATA_NAMESPACE: &str = "envoy.lb";
 
 /// Which half of the exchange an answer belongs to.
@@ -60,18 +63,24 @@ fn header(key: String, value: String) -> HeaderValueOption {
 }
 
 /// What the pick adds to the answer of a request: the edits, and the same destination as metadata.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Pick {
     /// Header changes; holds the destination header.
     pub edits: HeaderEdits,
     /// Value of the destination header and metadata.
     pub destination: String,
+    /// `ip:port` and score of every candidate, for the metadata; empty when they are not emitted.
+    pub scores: Vec<(String, f64)>,
 }
 
 impl Pick {
     fn into_common(self) -> (CommonResponse, Struct) {
-        let metadata =
-            Struct { fields: [(METADATA_NAMESPACE.to_owned(), destination(self.destination))].into() };
+        let mut fields = vec![(DESTINATION.to_owned(), value(Kind::StringValue(self.destination)))];
+        if !self.scores.is_empty() {
+            let scores = self.scores.into_iter().map(|(at, score)| (at, value(Kind::NumberValue(score))));
+            fields.push((SCORES.to_owned(), structure(scores)));
+        }
+        let metadata = Struct { fields: [(METADATA_NAMESPACE.to_owned(), structure(fields))].into() };
         let common = CommonResponse {
             header_mutation: self.edits.into_mutation(),
             clear_route_cache: true,
@@ -81,10 +90,12 @@ impl Pick {
     }
 }
 
-fn destination(value: String) -> Value {
-    let value = Value { kind: Some(Kind::StringValue(value)) };
-    let fields = Struct { fields: [(DESTINATION.to_owned(), value)].into() };
-    Value { kind: Some(Kind::StructValue(fields)) }
+fn value(kind: Kind) -> Value {
+    Value { kind: Some(kind) }
+}
+
+fn structure(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
+    value(Kind::StructValue(Struct { fields: fields.into_iter().collect() }))
 }
 
 fn answer(response: Response) -> ProcessingResponse {

@@ -11,6 +11,7 @@ mod hermetic;
 mod invariants;
 mod lifecycle;
 mod model_servers;
+mod options;
 mod scraping;
 mod support;
 mod tidy;

@@ -68,7 +68,7 @@ fn feed(exchange: &mut Exchange, message: ProcessingRequest, rewrite: bool) -> V
                     OutgoingBody::unchanged(body)
                 }
             });
-            let pick = Pick { edits, destination: PICKED.into() };
+            let pick = Pick { edits, destination: PICKED.into(), ..Pick::default() };
             exchange.decided(Verdict { pick, body, body_changed: rewrite })
         }
     };
@@ -273,7 +273,7 @@ proptest! {
             match exchange.on_message(message) {
                 Ok(Step::Decide(_)) if reject => drop(exchange.rejected(Rejection::NoEndpoints.page(COMPAT))),
                 Ok(Step::Decide(raw)) => {
-                    let pick = Pick { edits: HeaderEdits::default(), destination: PICKED.into() };
+                    let pick = Pick { destination: PICKED.into(), ..Pick::default() };
                     let body = raw.body.map(OutgoingBody::unchanged);
                     exchange.decided(Verdict { pick, body, body_changed: false }).for_each(drop);
                 }

@@ -19,7 +19,7 @@ use epp::config::build;
 use epp::datastore;
 use epp::director::{Director, Rules};
 use epp::discovery::Change;
-use epp::ext_proc::{ExtProc, Limits};
+use epp::ext_proc::{ExtProc, Limits, Options};
 use epp::metrics::{Metrics, PoolCollector};
 use epp::pipeline::Pipeline;
 use epp::pool::{PoolParts, PoolState};
@@ -47,6 +47,14 @@ pub(crate) struct Hermetic {
     runtime: Option<Runtime>,
 }
 
+/// What the service is held to.
+#[derive(Default)]
+struct Setup {
+    rules: Rules,
+    limits: Limits,
+    options: Options,
+}
+
 impl Hermetic {
     /// Starts the service over these pods, with the seeds' configuration.
     pub(crate) async fn start(pods: &[Pod]) -> Self {
@@ -55,24 +63,38 @@ impl Hermetic {
 
     /// The same with a configuration over a table of plugin types.
     pub(crate) async fn with_config(pods: &[Pod], config: &str, types: &'static [PluginType]) -> Self {
-        Self::serve(pool(pods, config, types), Rules::default(), Limits::default()).await
+        Self::serve(pool(pods, config, types), Setup::default()).await
     }
 
     /// The same as [`start`](Self::start) with other rules.
     pub(crate) async fn with_rules(pods: &[Pod], rules: Rules) -> Self {
-        Self::serve(pool(pods, SEED_CONFIG, epp_plugins::BUILT_IN), rules, Limits::default()).await
+        let setup = Setup { rules, ..Setup::default() };
+        Self::serve(pool(pods, SEED_CONFIG, epp_plugins::BUILT_IN), setup).await
     }
 
     /// The same as [`start`](Self::start) with other limits.
     pub(crate) async fn with_limits(pods: &[Pod], limits: Limits) -> Self {
-        Self::serve(pool(pods, SEED_CONFIG, epp_plugins::BUILT_IN), Rules::default(), limits).await
+        let setup = Setup { limits, ..Setup::default() };
+        Self::serve(pool(pods, SEED_CONFIG, epp_plugins::BUILT_IN), setup).await
     }
 
-    async fn serve(pool: Arc<PoolState>, rules: Rules, limits: Limits) -> Self {
+    /// The same as [`start`](Self::start) with what is off unless asked for.
+    pub(crate) async fn with_options(
+        pods: &[Pod],
+        emit_scores: bool,
+        options: impl FnOnce(&prometheus::Registry) -> Options,
+    ) -> Self {
+        let pool = pool_that(emit_scores, pods, SEED_CONFIG, epp_plugins::BUILT_IN);
+        let options = options(pool.metrics.registry());
+        Self::serve(pool, Setup { options, ..Setup::default() }).await
+    }
+
+    async fn serve(pool: Arc<PoolState>, setup: Setup) -> Self {
         let cut = watch::Sender::new(false);
-        let director = Arc::new(Director::new(pool.clone(), rules));
-        let service =
-            ExtProc::new(director, pool.metrics.streams.clone(), cut.subscribe(), limits).into_server();
+        let director = Arc::new(Director::new(pool.clone(), setup.rules));
+        let service = ExtProc::new(director, pool.metrics.streams.clone(), cut.subscribe(), setup.limits)
+            .with_options(setup.options)
+            .into_server();
         let runtime = server_runtime("hermetic");
         let address = serve(&runtime, service).await;
         let client = ExternalProcessorClient::connect(format!("http://{address}")).await.expect("it listens");
@@ -134,6 +156,11 @@ impl Drop for Hermetic {
 
 /// A pool of these pods under a configuration over a table of plugin types; all of them are fresh.
 pub(crate) fn pool(pods: &[Pod], config: &str, types: &'static [PluginType]) -> Arc<PoolState> {
+    pool_that(false, pods, config, types)
+}
+
+/// The same pool, which emits scores or not.
+fn pool_that(emit_scores: bool, pods: &[Pod], config: &str, types: &'static [PluginType]) -> Arc<PoolState> {
     let clock = Clock::start();
     let staleness = Duration::from_secs(3600);
     let metrics = Arc::new(Metrics::new());
@@ -145,6 +172,7 @@ pub(crate) fn pool(pods: &[Pod], config: &str, types: &'static [PluginType]) -> 
         metrics: metrics.clone(),
         staleness,
         seed: 7,
+        emit_scores,
     };
     let (composition, problems) = build::load(config, types);
     let composition = composition.unwrap_or_else(|| panic!("{problems:?}"));
