@@ -1,4 +1,4 @@
-//! Tells when the content of a file changes: [`FileWatch`].
+//! Tells when the content of a file changes: [`FileWatch`]; or of files that belong together: [`FilesWatch`].
 //!
 //! It polls the content and nothing else, so that symlink swaps of a ConfigMap, renames by an editor and network file
 //! systems are all the same to it. A content counts once two polls in a row saw it, so half-written files do not.
@@ -11,18 +11,23 @@ use std::time::Duration;
 use crate::config::node::MAX_BYTES;
 
 /// Watches one file.
-#[derive(Debug)]
 pub struct FileWatch {
     path: PathBuf,
-    interval: Duration,
-    /// What the caller was given last.
-    returned: Option<Seen>,
-    /// What the last poll saw.
-    polled: Option<Seen>,
+    files: FilesWatch,
 }
 
-/// What one look at the file showed. Errors are equal if they say the same.
-#[derive(Clone, Debug, PartialEq)]
+/// Watches files that belong together: a change of one shows all.
+pub struct FilesWatch {
+    paths: Vec<PathBuf>,
+    interval: Duration,
+    /// What the caller was given last, in the order of `paths`.
+    returned: Option<Vec<Seen>>,
+    /// What the last poll saw.
+    polled: Option<Vec<Seen>>,
+}
+
+/// What one look at a file showed. Errors are equal if they say the same.
+#[derive(Clone, PartialEq)]
 enum Seen {
     Text(String),
     Failure(ErrorKind, String),
@@ -31,8 +36,8 @@ enum Seen {
 impl FileWatch {
     /// Watches `path`, looking at it every `interval` (at least a millisecond).
     pub fn new(path: impl Into<PathBuf>, interval: Duration) -> Self {
-        let interval = interval.max(Duration::from_millis(1));
-        Self { path: path.into(), interval, returned: None, polled: None }
+        let path = path.into();
+        Self { files: FilesWatch::new(vec![path.clone()], interval), path }
     }
 
     /// The file that is watched.
@@ -43,9 +48,7 @@ impl FileWatch {
     /// Reads the file now, for the start; blocks. Fails if it cannot be read, is no regular file, is not UTF-8, or is
     /// larger than what [`parse`](crate::config::node::parse) would take.
     pub fn first_read(&mut self) -> Result<String> {
-        let seen = Seen::of(read(&self.path));
-        self.returned = Some(seen.clone());
-        seen.into_result()
+        only(self.files.look_first())
     }
 
     /// Waits until the file shows something else than was returned last, for two polls in a row.
@@ -53,19 +56,60 @@ impl FileWatch {
     /// A read error is returned once, until there is another one; after an error the content is returned again, even
     /// if it is the old one. Never returns while the content changes at every poll. Cancel-safe.
     pub async fn changed(&mut self) -> Result<String> {
+        only(self.files.look().await)
+    }
+}
+
+impl FilesWatch {
+    /// Watches `paths`, looking at all of them every `interval` (at least a millisecond).
+    pub fn new(paths: Vec<PathBuf>, interval: Duration) -> Self {
+        let interval = interval.max(Duration::from_millis(1));
+        Self { paths, interval, returned: None, polled: None }
+    }
+
+    /// Reads the files now, as [`FileWatch::first_read`] does; the error names the file.
+    pub fn first_read(&mut self) -> Result<Vec<String>> {
+        let seen = self.look_first();
+        self.texts(seen)
+    }
+
+    /// Waits as [`FileWatch::changed`] does, until no file of them changes any more; the error names the file.
+    pub async fn changed(&mut self) -> Result<Vec<String>> {
+        let seen = self.look().await;
+        self.texts(seen)
+    }
+
+    fn look_first(&mut self) -> Vec<Seen> {
+        let seen = look_at(&self.paths);
+        self.returned = Some(seen.clone());
+        seen
+    }
+
+    async fn look(&mut self) -> Vec<Seen> {
         loop {
             tokio::time::sleep(self.interval).await;
-            let path = self.path.clone();
+            let paths = self.paths.clone();
             // A network file system may block for long.
-            let read = tokio::task::spawn_blocking(move || read(&path)).await;
-            let seen = Seen::of(read.unwrap_or_else(|error| Err(Error::other(error))));
+            let looked = tokio::task::spawn_blocking(move || look_at(&paths)).await;
+            let seen = looked.unwrap_or_else(|error| {
+                let failure = Seen::Failure(ErrorKind::Other, error.to_string());
+                vec![failure; self.paths.len()]
+            });
             let stable = self.polled.as_ref() == Some(&seen);
             if stable && self.returned.as_ref() != Some(&seen) {
                 self.returned = Some(seen.clone());
-                return seen.into_result();
+                return seen;
             }
             self.polled = Some(seen);
         }
+    }
+
+    fn texts(&self, seen: Vec<Seen>) -> Result<Vec<String>> {
+        let named = |(path, seen): (&PathBuf, Seen)| {
+            seen.into_result()
+                .map_err(|error| Error::new(error.kind(), format!("{}: {error}", path.display())))
+        };
+        self.paths.iter().zip(seen).map(named).collect()
     }
 }
 
@@ -83,6 +127,14 @@ impl Seen {
             Self::Failure(kind, message) => Err(Error::new(kind, message)),
         }
     }
+}
+
+fn only(seen: Vec<Seen>) -> Result<String> {
+    seen.into_iter().next().map_or_else(|| Err(ErrorKind::NotFound.into()), Seen::into_result)
+}
+
+fn look_at(paths: &[PathBuf]) -> Vec<Seen> {
+    paths.iter().map(|path| Seen::of(read(path))).collect()
 }
 
 fn read(path: &Path) -> Result<String> {
