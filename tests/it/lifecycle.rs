@@ -3,8 +3,11 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic_health::pb::health_check_response::ServingStatus;
 
@@ -16,6 +19,18 @@ use crate::support::upstream::{AfterEvents, Answer, Upstream};
 use crate::support::{Protocol, client, eventually};
 
 const BODY: &str = r#"{"model":"m","prompt":"a"}"#;
+
+/// An event as the upstream frames it.
+fn frame(event: &str) -> String {
+    format!("data: {event}\n\n")
+}
+
+/// The pace of a model that writes.
+async fn tick() {
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    ticks.tick().await;
+    ticks.tick().await;
+}
 
 async fn post(envoy: &Envoy) -> reqwest::Response {
     client(Protocol::Http1).post(envoy.http()).body(BODY).send().await.expect("Envoy answers")
@@ -51,6 +66,64 @@ async fn sigterm_says_not_serving_lets_streams_end_and_exits_with_0() {
     while let Ok(Some(_)) = open.chunk().await {}
     assert_eq!(epp.ended().await.code(), Some(0));
     envoy.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_goes_on_long_after_sigterm_loses_no_byte() {
+    let drain_timeout = Duration::from_secs(12);
+    // After a quarter of it and a second, nothing but the stream keeps epp from ending.
+    let long = drain_timeout / 4 + Duration::from_secs(2);
+    let (feed, events) = watch::channel(vec!["0".to_owned()]);
+    let upstream = Upstream::start(Answer::Follow(events));
+    let args = vec!["--drain-timeout".to_owned(), "12s".to_owned()];
+    let setup = EppSetup { secure: true, args, ..EppSetup::new(&[upstream.addr()]) };
+    let mut epp = Epp::with(setup).await;
+    let envoy = Envoy::start(EnvoySetup { epp_tls: true, ..EnvoySetup::new(epp.ext_proc) }).await;
+    let mut answer = post(&envoy).await;
+    let mut arrived = answer.chunk().await.unwrap().expect("the stream is open").to_vec();
+
+    epp.terminate();
+    let terminated = Instant::now();
+    eventually("health says NOT_SERVING", async || {
+        (epp.health("").await == ServingStatus::NotServing).then_some(())
+    })
+    .await;
+    assert!(terminated.elapsed() < drain_timeout / 4, "at once, not after the drain");
+    let mut n_events = 1;
+    while terminated.elapsed() < long {
+        // The events come when the test has read the one before, as slowly as a model writes.
+        feed.send_modify(|events| events.push(format!("{n_events} {}", "x".repeat(1000))));
+        n_events += 1;
+        let whole: usize = feed.borrow().iter().map(|event| frame(event).len()).sum();
+        while arrived.len() < whole {
+            arrived.extend_from_slice(&answer.chunk().await.unwrap().expect("the stream is open"));
+        }
+        tick().await;
+    }
+    assert_eq!(epp.health("").await, ServingStatus::NotServing);
+    let whole: String = feed.borrow().iter().map(|event| frame(event)).collect();
+    drop(feed);
+    while let Some(rest) = answer.chunk().await.expect("it ends in order") {
+        arrived.extend_from_slice(&rest);
+    }
+    assert_eq!(String::from_utf8(arrived).unwrap(), whole);
+    assert_eq!(epp.ended().await.code(), Some(0));
+    envoy.assert_clean().await;
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_it_at_once_with_1() {
+    let upstream = Upstream::start(Answer::Sse { events: vec!["0".to_owned()], then: AfterEvents::Hold });
+    let mut epp = Epp::start(&[upstream.addr()]).await;
+    let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
+    let mut open = post(&envoy).await;
+    assert!(open.chunk().await.unwrap().is_some());
+    epp.terminate();
+    eventually("it drains", async || epp.log().contains("\"draining\"").then_some(())).await;
+    let second = Instant::now();
+    epp.terminate();
+    assert_eq!(epp.ended().await.code(), Some(1));
+    assert!(second.elapsed() < Duration::from_secs(8), "the drain would have taken ten at least");
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ pub(crate) enum Answer {
     Status(u16),
     /// 200 and `text/event-stream`: these events, each framed as `data: …`, and then what `then` says.
     Sse { events: Vec<String>, then: AfterEvents },
+    /// 200 and `text/event-stream`: the events of this list while it grows; it ends with its sender.
+    Follow(watch::Receiver<Vec<String>>),
     /// Closes the connection without an answer.
     Close,
     /// Keeps the connection open and never answers.
@@ -169,6 +171,10 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
             .header(header::CONTENT_TYPE, "text/event-stream")
             .body(event_stream(events, then))
             .expect("the header is valid"),
+        Answer::Follow(events) => Response::builder()
+            .header(header::CONTENT_TYPE, "text/event-stream")
+            .body(followed(events))
+            .expect("the header is valid"),
         // Unwinds the connection's task without a message; its socket closes.
         Answer::Close => std::panic::resume_unwind(Box::new("told to close")),
         Answer::Hang => std::future::pending().await,
@@ -181,4 +187,14 @@ fn event_stream(events: Vec<String>, then: AfterEvents) -> Body {
         AfterEvents::End => Body::from_stream(events),
         AfterEvents::Hold => Body::from_stream(events.chain(pending())),
     }
+}
+
+fn followed(events: watch::Receiver<Vec<String>>) -> Body {
+    let new = futures_util::stream::unfold((events, 0), async |(mut events, n_sent)| {
+        let there = events.wait_for(|events| events.len() > n_sent).await.ok()?;
+        let frame = format!("data: {}\n\n", there[n_sent]);
+        drop(there);
+        Some((Ok::<_, Infallible>(frame), (events, n_sent + 1)))
+    });
+    Body::from_stream(new)
 }
