@@ -12,6 +12,7 @@ use crate::scrape::Scheme;
 use crate::scrape::mapping::MetricSpecs;
 use crate::scrape::spec::SpecFlag;
 use crate::sim::args::SimArgs;
+use crate::tls::versions::{CipherSuites, MinVersion};
 
 /// Picks the model server that a request should go to: an Endpoint Picker for Envoy-style gateways.
 ///
@@ -130,6 +131,18 @@ pub struct TlsArgs {
     /// Folder with tls.crt and tls.key; without it a self-signed certificate is made at each start
     #[arg(long, value_name = "DIR")]
     pub cert_path: Option<PathBuf>,
+    /// Read these files again when they change; upstream this is off unless asked for
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    pub enable_cert_reload: bool,
+    /// PEM file of authorities: clients must present a certificate that one of them signed; re-read as well
+    #[arg(long, value_name = "FILE")]
+    pub client_ca_file: Option<PathBuf>,
+    /// Least version of TLS; below 1.2 there is none
+    #[arg(long, value_enum, default_value_t = MinVersion::Tls12, value_name = "VERSION")]
+    pub tls_min_version: MinVersion,
+    /// Cipher suites of TLS 1.2 in Go's names, separated by commas; all that we have unless given
+    #[arg(long, value_parser = CipherSuites::parse, default_value = "", hide_default_value = true, value_name = "LIST")]
+    pub tls_cipher_suites: CipherSuites,
 }
 
 /// How model servers are scraped.

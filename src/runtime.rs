@@ -14,9 +14,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tonic::transport::ServerTlsConfig;
-use tonic::transport::server::TcpIncoming;
 
+use crate::admin;
 use crate::admission::Thresholds;
 use crate::args::ServeArgs;
 use crate::clock::Clock;
@@ -31,7 +30,8 @@ use crate::metrics::{Metrics, PoolCollector};
 use crate::pipeline::Pipeline;
 use crate::pool::{PoolParts, PoolState};
 use crate::scrape::{ScrapeMetrics, ScrapeSettings, Scraper};
-use crate::{admin, tls};
+use crate::tls::acceptor::Acceptor;
+use crate::tls::{self, Tls};
 
 /// Name of the task that serves ext_proc.
 const EXT_PROC: &str = "ext_proc";
@@ -125,8 +125,12 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
     PoolCollector::register(metrics.registry(), &args.pool.pool_name, store.clone(), clock, pool.staleness);
     let mut files = FileSource::new(endpoints_file, FILE_INTERVAL, writer, pool.clone());
     files.first()?;
+    let (tls, certificate) = tls::open(&args.tls, FILE_INTERVAL, metrics.registry())?.unzip();
 
     let mut tasks = JoinSet::new();
+    if let Some(reload) = certificate.flatten() {
+        tasks.spawn(async move { ("certificate files", reload.run().await) });
+    }
     tasks.spawn(async move { ("endpoints file", files.run().await) });
     if let Some(reload) = config_source.into_watch() {
         let pool = pool.clone();
@@ -138,7 +142,7 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         scraper.run(snapshots).await;
         ("scraper", Ok(()))
     });
-    serve(&args, pool, tasks).await
+    serve(&args, pool, tls, tasks).await
 }
 
 fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<Scraper> {
@@ -189,6 +193,7 @@ fn options(args: &ServeArgs, registry: &Registry) -> anyhow::Result<Options> {
 async fn serve(
     args: &ServeArgs,
     pool: Arc<PoolState>,
+    tls: Option<Tls>,
     mut tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
 ) -> anyhow::Result<Epp> {
     let (draining, cut, stop) =
@@ -210,18 +215,13 @@ async fn serve(
         // A gateway that vanished without a word must not hold its streams for ever.
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)));
-    if args.tls.secure_serving {
-        let identity = args.tls.cert_path.as_deref().map_or_else(tls::self_signed, tls::read)?;
-        server = server
-            .tls_config(ServerTlsConfig::new().identity(identity))
-            .context("the serving certificate")?;
-    }
     let health = args
         .listeners
         .health_checking
         .then(|| Readiness::beside_ext_proc(draining.subscribe(), cut.subscribe()).into_server());
     let services = server.add_service(service.into_server()).add_optional_service(health);
-    let (incoming, stopped) = (incoming(listener), until(stop.subscribe()));
+    let acceptor = Acceptor::new(listener, tls);
+    let (incoming, stopped) = (acceptor.connections(), until(stop.subscribe()));
     tasks.spawn(async move {
         let end = services.serve_with_incoming_shutdown(incoming, stopped);
         (EXT_PROC, end.await.map_err(Into::into))
@@ -230,7 +230,8 @@ async fn serve(
     let listener = bind("health (--grpc-health-port)", args.listeners.grpc_health_port).await?;
     let health = listener.local_addr()?;
     let readiness = Readiness::new(pool.store.synced(), draining.subscribe(), cut.subscribe()).into_server();
-    let (incoming, stopped) = (self::incoming(listener), until(stop.subscribe()));
+    let acceptor = Acceptor::new(listener, None);
+    let (incoming, stopped) = (acceptor.connections(), until(stop.subscribe()));
     tasks.spawn(async move {
         let mut server = tonic::transport::Server::builder();
         let end = server.add_service(readiness).serve_with_incoming_shutdown(incoming, stopped);
@@ -291,10 +292,6 @@ async fn bind(what: &str, port: u16) -> anyhow::Result<TcpListener> {
         Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
     };
     listener.with_context(|| format!("cannot listen on port {port} for {what}"))
-}
-
-fn incoming(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)))
 }
 
 async fn until(mut flag: watch::Receiver<bool>) {

@@ -1,28 +1,83 @@
-//! The serving certificate: read from a folder, or self-signed and fresh at each start.
+//! Serving over TLS: which certificate, which versions, which clients, and the sockets they come on.
+//!
+//! [`open`] reads what `--cert-path` and `--client-ca-file` name, or makes a self-signed certificate.
+//! [`acceptor`] turns sockets into connections, also without TLS; [`reload`] follows the files. Connections that are
+//! open keep the certificate they began with.
 
-use std::path::Path;
+pub mod acceptor;
+pub mod connection;
+pub mod expiry;
+pub mod material;
+pub mod metrics;
+pub mod reload;
+pub mod versions;
 
-use anyhow::Context;
-use tonic::transport::Identity;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Reads `tls.crt` and `tls.key` from `folder`.
-pub fn read(folder: &Path) -> anyhow::Result<Identity> {
-    let read = |name: &str| {
-        let path = folder.join(name);
-        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
+use prometheus::Registry;
+use tokio_rustls::rustls::ServerConfig;
+
+use crate::args::TlsArgs;
+use crate::file_watch::FilesWatch;
+use crate::tls::material::{Material, Recipe};
+use crate::tls::metrics::TlsMetrics;
+use crate::tls::reload::Reload;
+use crate::tls::versions::MinVersion;
+
+/// What the next handshake uses; clones show the same.
+#[derive(Clone)]
+pub struct Tls {
+    current: Arc<ArcSwap<ServerConfig>>,
+    metrics: TlsMetrics,
+}
+
+/// Reads or makes the certificate, and with it the follower of its files; nothing if `ext_proc` is served in clear
+/// text.
+pub fn open(
+    args: &TlsArgs,
+    interval: Duration,
+    registry: &Registry,
+) -> anyhow::Result<Option<(Tls, Option<Reload>)>> {
+    if !args.secure_serving {
+        if args.client_ca_file.is_some() {
+            bail!(
+                "--client-ca-file asks clients for certificates, which needs TLS: expected --secure-serving"
+            );
+        }
+        return Ok(None);
+    }
+    if matches!(args.tls_min_version, MinVersion::Tls10 | MinVersion::Tls11) {
+        tracing::warn!("--tls-min-version: TLS 1.2 is the least that is spoken");
+    }
+    let recipe = Recipe::new(args).context("cannot make a self-signed certificate")?;
+    let mut watch = FilesWatch::new(recipe.files(), interval);
+    let texts = watch.first_read().context("cannot read what TLS needs")?;
+    let material = recipe.build(&texts).context("cannot serve TLS")?;
+    let metrics = TlsMetrics::register(registry)?;
+    note(&material, &metrics);
+    let tls = Tls { current: Arc::new(ArcSwap::new(material.config)), metrics };
+    let follows = args.enable_cert_reload && !recipe.files().is_empty();
+    let reload = follows.then(|| Reload::new(recipe, watch, tls.clone()));
+    Ok(Some((tls, reload)))
+}
+
+/// Shows when the certificate ends, and warns if that is past.
+fn note(material: &Material, metrics: &TlsMetrics) {
+    let Some(expiry) = material.expiry else {
+        tracing::warn!("the certificate does not say when it expires");
+        return;
     };
-    Ok(Identity::from_pem(read("tls.crt")?, read("tls.key")?))
+    metrics.expiry.set(expiry);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    if u64::try_from(expiry).is_ok_and(|expiry| now < expiry) {
+        tracing::info!(expires_unix_s = expiry, "certificate");
+    } else {
+        tracing::warn!(expires_unix_s = expiry, "the certificate has expired");
+    }
 }
 
-/// Makes a certificate that nobody needs to trust: gateways connect to a picker without verification by default.
-pub fn self_signed() -> anyhow::Result<Identity> {
-    let key = rcgen::KeyPair::generate()?;
-    let mut params = rcgen::CertificateParams::new(Vec::new())?;
-    params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(rcgen::DnType::OrganizationName, "Inference Ext");
-    params.key_usages =
-        vec![rcgen::KeyUsagePurpose::DigitalSignature, rcgen::KeyUsagePurpose::KeyEncipherment];
-    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
-    let certificate = params.self_signed(&key)?;
-    Ok(Identity::from_pem(certificate.pem(), key.serialize_pem()))
-}
+#[cfg(test)]
+mod testing;

@@ -2,18 +2,16 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 use tonic_health::pb::health_check_response::ServingStatus;
 
 use crate::support::envoy::Envoy;
 use crate::support::envoy_config::EnvoySetup;
-use crate::support::epp::{Epp, EppSetup, endpoints_yaml};
+use crate::support::epp::{Epp, EppSetup, endpoints_yaml, refused_start};
 use crate::support::hermetic::SEED_CONFIG;
 use crate::support::upstream::{AfterEvents, Answer, Upstream};
 use crate::support::{Protocol, client, eventually};
@@ -278,41 +276,11 @@ fn a_start_that_cannot_work_is_refused_with_every_reason() {
             "CONFIG" => path("config.yaml"),
             other => other.to_owned(),
         };
-        let ports = ["--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0"];
-        let run = Command::new(env!("CARGO_BIN_EXE_epp"))
-            .args(args.iter().map(real))
-            .args(ports)
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&run.stderr);
-        assert!(!run.status.success(), "{args:?}");
+        let said = refused_start(&args.iter().map(real).collect::<Vec<_>>());
         for reason in reasons {
             assert!(said.contains(reason), "{args:?}: {reason:?} is missing in\n{said}");
         }
     }
-}
-
-#[tokio::test]
-async fn a_certificate_of_the_users_is_served() {
-    let folder = tempfile::tempdir().unwrap();
-    let key = rcgen::KeyPair::generate().unwrap();
-    let certificate =
-        rcgen::CertificateParams::new(vec!["epp.test".into()]).unwrap().self_signed(&key).unwrap();
-    fs::write(folder.path().join("tls.crt"), certificate.pem()).unwrap();
-    fs::write(folder.path().join("tls.key"), key.serialize_pem()).unwrap();
-    let args = vec!["--cert-path".to_owned(), folder.path().display().to_string()];
-    let epp = Epp::with(EppSetup { secure: true, args, ..EppSetup::new(&[]) }).await;
-    let connect = async |authority: String| {
-        let tls =
-            ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority)).domain_name("epp.test");
-        let endpoint = Endpoint::from_shared(format!("https://{}", epp.ext_proc)).unwrap();
-        endpoint.tls_config(tls).unwrap().connect().await
-    };
-    connect(certificate.pem()).await.expect("the certificate verifies itself");
-    let other = rcgen::CertificateParams::new(vec!["epp.test".into()]).unwrap();
-    let other = other.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-    assert!(connect(other.pem()).await.is_err(), "it is no other certificate");
 }
 
 #[tokio::test]

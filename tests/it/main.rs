@@ -15,3 +15,4 @@ mod options;
 mod scraping;
 mod support;
 mod tidy;
+mod tls;

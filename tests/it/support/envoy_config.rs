@@ -4,7 +4,7 @@
 //! the system. Settings follow those that gateways generate, with metadata forwarded both ways. Starts nothing.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -38,8 +38,10 @@ pub(crate) enum Pool {
 pub(crate) struct EnvoySetup {
     /// Where the EPP's `ext_proc` service listens.
     pub(crate) epp: SocketAddr,
-    /// Whether the EPP speaks TLS; any certificate is accepted.
+    /// Whether the EPP speaks TLS; any certificate is accepted, unless `epp_connection` says otherwise.
     pub(crate) epp_tls: bool,
+    /// How Envoy connects to the EPP.
+    pub(crate) epp_connection: EppConnection,
     /// How request bodies reach the EPP.
     pub(crate) request_body: BodyMode,
     /// How response bodies reach the EPP.
@@ -54,12 +56,24 @@ pub(crate) struct EnvoySetup {
     pub(crate) retries: bool,
 }
 
+/// How Envoy connects to the EPP; by default once, trusting anybody, without a certificate of its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EppConnection {
+    /// Who must have signed the EPP's certificate, and for which name.
+    pub(crate) authority: Option<(PathBuf, &'static str)>,
+    /// Envoy's own certificate and its key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// After how many requests there is a new connection.
+    pub(crate) max_requests: Option<u32>,
+}
+
 impl EnvoySetup {
     /// An `ORIGINAL_DST` pool behind an EPP in clear text, duplex both ways, without a subset hint.
     pub(crate) fn new(epp: SocketAddr) -> Self {
         Self {
             epp,
             epp_tls: false,
+            epp_connection: EppConnection::default(),
             request_body: BodyMode::Duplex,
             response_body: BodyMode::Duplex,
             pool: Pool::OriginalDstHeader,
@@ -160,17 +174,41 @@ impl EnvoySetup {
             },
             "load_assignment": assignment("epp", &[self.epp]),
         });
+        if let Some(n) = self.epp_connection.max_requests {
+            let options = &mut cluster["typed_extension_protocol_options"];
+            options["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]["common_http_protocol_options"] =
+                json!({ "max_requests_per_connection": n });
+        }
         if self.epp_tls {
-            // Without a validation context Envoy accepts any certificate.
-            cluster["transport_socket"] = json!({
-                "name": "envoy.transport_sockets.tls",
-                "typed_config": {
-                    "@type": extension("transport_sockets.tls.v3.UpstreamTlsContext"),
-                    "common_tls_context": { "alpn_protocols": ["h2"] },
-                },
-            });
+            cluster["transport_socket"] = self.epp_connection.transport_socket();
         }
         cluster
+    }
+}
+
+impl EppConnection {
+    fn transport_socket(&self) -> Value {
+        // Without a validation context Envoy accepts any certificate.
+        let mut context = json!({ "alpn_protocols": ["h2"] });
+        if let Some((authority, name)) = &self.authority {
+            context["validation_context"] = json!({
+                "trusted_ca": { "filename": authority },
+                "match_typed_subject_alt_names": [{ "san_type": "DNS", "matcher": { "exact": name } }],
+            });
+        }
+        if let Some((certificate, key)) = &self.identity {
+            context["tls_certificates"] = json!([{
+                "certificate_chain": { "filename": certificate },
+                "private_key": { "filename": key },
+            }]);
+        }
+        json!({
+            "name": "envoy.transport_sockets.tls",
+            "typed_config": {
+                "@type": extension("transport_sockets.tls.v3.UpstreamTlsContext"),
+                "common_tls_context": context,
+            },
+        })
     }
 }
 

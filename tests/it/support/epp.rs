@@ -2,10 +2,11 @@
 //!
 //! Ports are chosen by the system and read back from its log, which is JSON and kept. Dropping the value kills it.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use epp::health::wire::{HealthListRequest, HealthListResponse};
 use serde_json::Value;
@@ -193,6 +194,18 @@ pub(crate) fn endpoints_yaml(endpoints: &[SocketAddr]) -> String {
     };
     let entries: String = endpoints.iter().enumerate().map(entry).collect();
     if entries.is_empty() { "endpoints: []\n".to_owned() } else { format!("endpoints:\n{entries}") }
+}
+
+/// Runs `epp` with these arguments and ports of the system's choice; what it says when it refuses to start.
+pub(crate) fn refused_start(args: &[impl AsRef<OsStr>]) -> String {
+    let run = Command::new(env!("CARGO_BIN_EXE_epp"))
+        .args(args)
+        .args(["--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("there is a binary");
+    assert!(!run.status.success());
+    String::from_utf8_lossy(&run.stderr).into_owned()
 }
 
 fn spawn(folder: &Path, setup: &EppSetup) -> Child {
