@@ -1,13 +1,16 @@
-//! HTTP on the metrics port: `/metrics`, and `/debug/decisions` for callers on this machine.
+//! HTTP on the metrics port: `/metrics`; for callers on this machine `/debug/decisions` and `/debug/log-level`.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, FromRequestParts, Query, State};
+use axum::http::header::{self, HeaderName};
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use epp_framework::endpoint::{Freshness, Load};
@@ -15,10 +18,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::pool::PoolState;
 use crate::recorder::{CandidateRecord, DecisionRecord, Eligibility, ProfileRecord};
+use crate::telemetry::{self, verbosity::Verbosity};
 
 /// The routes of one pool.
 pub fn router(pool: Arc<PoolState>) -> Router {
-    Router::new().route("/metrics", get(metrics)).route("/debug/decisions", get(decisions)).with_state(pool)
+    let log_level = get(log_level).post(set_log_level).layer(DefaultBodyLimit::max(1024));
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/debug/decisions", get(decisions))
+        .route("/debug/log-level", log_level)
+        .with_state(pool)
 }
 
 async fn metrics(State(pool): State<Arc<PoolState>>) -> Response {
@@ -26,13 +35,86 @@ async fn metrics(State(pool): State<Arc<PoolState>>) -> Response {
     (content_type, pool.metrics.render()).into_response()
 }
 
+/// A caller on this machine; anybody else is refused. Whoever changes something must not be another site's page, either.
+struct OnThisMachine;
+
+impl<S: Sync> FromRequestParts<S> for OnThisMachine {
+    type Rejection = (StatusCode, &'static str);
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let near = peer.is_some_and(|ConnectInfo(peer)| peer.ip().to_canonical().is_loopback());
+        if near && names_this_machine(&parts.headers) && !comes_from_elsewhere(&parts.headers) {
+            return Ok(Self);
+        }
+        let text =
+            "debug pages answer to callers on this machine only, for instance through kubectl port-forward\n";
+        Err((StatusCode::FORBIDDEN, text))
+    }
+}
+
+fn header_text(headers: &HeaderMap, name: HeaderName) -> &str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
 /// Whether the caller asked for an address or `localhost`: a browser that was led here by a name of somebody else's
 /// sends that name.
 fn names_this_machine(headers: &HeaderMap) -> bool {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let Ok(authority) = header_text(headers, header::HOST).parse::<Authority>() else { return false };
     let name = authority.host().trim_start_matches('[').trim_end_matches(']');
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok()
+}
+
+/// Whether a browser asks on behalf of a page that is not ours: it then names the page's origin.
+fn comes_from_elsewhere(headers: &HeaderMap) -> bool {
+    let ours = format!("http://{}", header_text(headers, header::HOST));
+    headers.get(header::ORIGIN).is_some_and(|origin| origin.as_bytes() != ours.as_bytes())
+}
+
+fn log_level_page() -> Response {
+    match telemetry::verbosity() {
+        Some(verbosity) => {
+            let shows = verbosity.filter().to_string().to_lowercase();
+            Json(serde_json::json!({ "v": verbosity.v(), "shows": shows })).into_response()
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "this process does not log\n").into_response(),
+    }
+}
+
+async fn log_level(_: OnThisMachine) -> Response {
+    log_level_page()
+}
+
+/// What `/debug/log-level` is told: in the query, or as a JSON body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogLevelQuery {
+    v: Option<String>,
+}
+
+async fn set_log_level(
+    _: OnThisMachine,
+    query: Result<Query<LogLevelQuery>, QueryRejection>,
+    body: String,
+) -> Response {
+    let bad = |why: &str| {
+        let text = format!("{why}; write for instance /debug/log-level?v=4, or the body 4 or {{\"v\":4}}\n");
+        (StatusCode::BAD_REQUEST, text).into_response()
+    };
+    let Ok(Query(LogLevelQuery { v })) = query else { return bad("expected the parameter v") };
+    let in_body = || match serde_json::from_str(&body) {
+        Ok(serde_json::Value::Object(fields)) => fields.get("v").map(ToString::to_string).unwrap_or_default(),
+        _ => body.trim().to_owned(),
+    };
+    let asked = v.unwrap_or_else(in_body);
+    match Verbosity::parse(asked.trim_matches('"')) {
+        Ok(verbosity) if telemetry::set_verbosity(verbosity) => {
+            tracing::warn!(v = verbosity.v(), "the log level was changed");
+            log_level_page()
+        }
+        Ok(_) => log_level_page(),
+        Err(why) => bad(&why),
+    }
 }
 
 /// What `/debug/decisions` may be asked for.
@@ -45,15 +127,9 @@ struct DecisionsQuery {
 
 async fn decisions(
     State(pool): State<Arc<PoolState>>,
-    ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    query: Result<Query<DecisionsQuery>, axum::extract::rejection::QueryRejection>,
+    _: OnThisMachine,
+    query: Result<Query<DecisionsQuery>, QueryRejection>,
 ) -> Response {
-    if !peer.ip().to_canonical().is_loopback() || !names_this_machine(&headers) {
-        let text =
-            "debug pages answer to callers on this machine only, for instance through kubectl port-forward\n";
-        return (StatusCode::FORBIDDEN, text).into_response();
-    }
     let Ok(Query(query)) = query else {
         let text = "expected the parameters limit (a number) and request_id, both optional\n";
         return (StatusCode::BAD_REQUEST, text).into_response();

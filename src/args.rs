@@ -1,6 +1,15 @@
 //! The command line: everything static. What changes at run time is in files (configuration, endpoints).
+//!
+//! The groups are declared here. [`read::read`] is the entry point: it takes what Go and GNU take, and the names and
+//! variables of older versions. A line of help is the first paragraph of a field's comment; the rest is for `--help`.
 
 pub mod duration;
+mod environment;
+pub mod flags;
+mod help;
+pub mod quantity;
+pub mod read;
+pub mod syntax;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,13 +21,14 @@ use crate::scrape::Scheme;
 use crate::scrape::mapping::MetricSpecs;
 use crate::scrape::spec::SpecFlag;
 use crate::sim::args::SimArgs;
+use crate::telemetry::time::TimeEncoding;
+use crate::telemetry::verbosity::Verbosity;
 use crate::tls::versions::{CipherSuites, MinVersion};
 
 /// Picks the model server that a request should go to: an Endpoint Picker for Envoy-style gateways.
-///
-/// Without a subcommand it serves.
 #[derive(Debug, Parser)]
-#[command(name = "epp", version, args_conflicts_with_subcommands = true)]
+#[command(name = "epp", version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(override_usage = "epp --pool-name NAME --endpoints-file FILE [FLAGS]\n       epp COMMAND")]
 pub struct Args {
     /// What to do instead of serving.
     #[command(subcommand)]
@@ -53,27 +63,50 @@ pub struct ServeArgs {
     /// How model servers are scraped.
     #[command(flatten)]
     pub scraping: ScrapingArgs,
+    /// What clients may cost.
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Log lines.
     #[command(flatten)]
     pub logging: LoggingArgs,
+    /// Whether the command line is one of v0.5.1 or older: it has a camelCase flag.
+    #[arg(skip)]
+    pub legacy: bool,
+    /// What the writer of the command line should know; for the log.
+    #[arg(skip)]
+    pub notes: Vec<String>,
+}
+
+impl ServeArgs {
+    /// Whose texts and rules count where versions differ: what is asked for, or else what the flags were written for.
+    pub fn compat(&self) -> Compat {
+        self.pool.compat.unwrap_or(if self.legacy { Compat::V0_5_1 } else { Compat::V1_0_1 })
+    }
 }
 
 /// Which pool, and whose rules.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Pool")]
 pub struct PoolArgs {
-    /// Name of the `InferencePool`
-    #[arg(long, default_value = "")]
+    /// Name of the `InferencePool`; required
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     pub pool_name: String,
-    /// Namespace of the pool
-    #[arg(long, env = "NAMESPACE", default_value = "default")]
+    /// Namespace of the pool [default: $NAMESPACE, or else default]
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     pub pool_namespace: String,
-    /// YAML file that lists the pool's endpoints; re-read when it changes
+    /// API group of the pool [default: inference.networking.k8s.io]
+    ///
+    /// Or inference.networking.x-k8s.io, which is the default where flags of v0.5.1 are used.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "GROUP")]
+    pub pool_group: String,
+    /// YAML file that lists the pool's endpoints; re-read when it changes; required
     #[arg(long, value_name = "FILE")]
     pub endpoints_file: Option<PathBuf>,
-    /// Whose error texts and reason headers to use where versions differ
-    #[arg(long, value_enum, default_value_t = Compat::V1_0_1)]
-    pub compat: Compat,
+    /// Whose error texts and reason headers to use where versions differ [default: v1.0.1]
+    ///
+    /// v0.5.1 also sheds everything that is not critical. It is the default where its flags are used.
+    #[arg(long, value_enum, value_name = "VERSION")]
+    pub compat: Option<Compat>,
     /// Take objective and model rewrite from request headers, which a client may have set
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     pub trust_client_headers: bool,
@@ -90,8 +123,14 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "FILE")]
     pub config_file: Option<PathBuf>,
     /// `EndpointPickerConfig` as text, instead of a file
-    #[arg(long, value_name = "YAML", conflicts_with = "config_file")]
+    ///
+    /// Without a file and a text, queue-scorer, kv-cache-utilization-scorer and prefix-cache-scorer apply with the
+    /// weights 2, 2 and 3; where flags of v0.5.1 are used, the decision tree that v0.4 was built with.
+    #[arg(long, value_name = "YAML")]
     pub config_text: Option<String>,
+    /// The configuration that applies without a file and a text, if it is not the usual one.
+    #[arg(skip)]
+    pub built_in: Option<String>,
 }
 
 /// Ports.
@@ -99,17 +138,14 @@ pub struct ConfigArgs {
 #[command(next_help_heading = "Listeners")]
 pub struct ListenerArgs {
     /// Port of the ext_proc service
-    #[arg(long, default_value_t = 9002)]
+    #[arg(long, default_value_t = 9002, value_name = "PORT")]
     pub grpc_port: u16,
     /// Port of the gRPC health service (plaintext)
-    #[arg(long, default_value_t = 9003)]
+    #[arg(long, default_value_t = 9003, value_name = "PORT")]
     pub grpc_health_port: u16,
     /// Port of the metrics and debug pages
-    #[arg(long, default_value_t = 9090)]
+    #[arg(long, default_value_t = 9090, value_name = "PORT")]
     pub metrics_port: u16,
-    /// How long open streams may go on after SIGTERM
-    #[arg(long, value_parser = duration::parse, default_value = "120s")]
-    pub drain_timeout: Duration,
     /// Answer gRPC health checks on the port of the ext_proc service, too
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     pub health_checking: bool,
@@ -149,11 +185,11 @@ pub struct TlsArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Scraping")]
 pub struct ScrapingArgs {
-    /// Time between two scrapes of an endpoint
-    #[arg(long, value_parser = duration::parse, default_value = "50ms")]
+    /// Time between two scrapes of an endpoint; at least 10ms
+    #[arg(long, value_parser = duration::parse, default_value = "50ms", value_name = "TIME")]
     pub refresh_metrics_interval: Duration,
     /// Age from which a scrape counts as stale
-    #[arg(long, value_parser = duration::parse, default_value = "2s")]
+    #[arg(long, value_parser = duration::parse, default_value = "2s", value_name = "TIME")]
     pub metrics_staleness_threshold: Duration,
     /// Sample with the number of waiting requests: name or name{label=value,...}; "" for none
     #[arg(long, value_name = "SPEC", default_value = "vllm:num_requests_waiting")]
@@ -227,16 +263,75 @@ impl ScrapingArgs {
     }
 }
 
+/// What clients may cost, in bytes and in time.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub struct LimitArgs {
+    /// Longest request body; longer ones get 413
+    #[arg(long, value_parser = quantity::parse, default_value = "64MiB", value_name = "SIZE")]
+    pub max_body_bytes: usize,
+    /// Unfinished request bodies of all requests together; beyond: 503
+    #[arg(long, value_parser = quantity::parse, default_value = "1GiB", value_name = "SIZE")]
+    pub max_unfinished_bytes: usize,
+    /// Longest gRPC message from the gateway [default: twice --max-body-bytes]
+    ///
+    /// A longer one ends its stream with `RESOURCE_EXHAUSTED`. Only BUFFERED bodies come in one message; the default
+    /// lets even those that are too long come, so that their refusal is a 413.
+    #[arg(long, value_parser = quantity::parse, value_name = "SIZE")]
+    pub grpc_max_recv_msg_size: Option<usize>,
+    /// Longest gRPC message to the gateway [default: twice --max-body-bytes]
+    ///
+    /// Only BUFFERED bodies whose model is rewritten are long; others go in pieces of 62,000 bytes.
+    #[arg(long, value_parser = quantity::parse, value_name = "SIZE")]
+    pub grpc_max_send_msg_size: Option<usize>,
+    /// From the whole body to the decision; beyond: 503
+    ///
+    /// Gateways give up after some seconds by themselves, older ones after 5.
+    #[arg(long, value_parser = duration::parse, default_value = "4s", value_name = "TIME")]
+    pub decision_timeout: Duration,
+    /// Longest pause of a client within its request; beyond: 408
+    #[arg(long, value_parser = duration::parse, default_value = "30s", value_name = "TIME")]
+    pub upload_idle_timeout: Duration,
+    /// How long open streams may go on after SIGTERM
+    #[arg(long, value_parser = duration::parse, default_value = "120s", value_name = "TIME")]
+    pub drain_timeout: Duration,
+}
+
 /// Log lines.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LoggingArgs {
-    /// Verbosity: 0 errors and warnings, 2 state changes as well, 4 refused requests, 5 everything
-    #[arg(long = "v", short = 'v', default_value_t = 2, value_name = "LEVEL")]
-    pub verbosity: u8,
-    /// Form of the log lines
-    #[arg(long, value_enum, default_value_t = Encoder::Console)]
-    pub zap_encoder: Encoder,
+    /// Verbosity: 0 errors and warnings, 1 to 3 state changes, 4 refused requests, 5 all
+    ///
+    /// It can be changed while epp runs: curl -X POST localhost:9090/debug/log-level?v=4
+    #[arg(long = "v", short = 'v', default_value = "2", value_name = "LEVEL", allow_hyphen_values = true)]
+    pub v: i64,
+    /// Verbosity by name or number; wins over -v: debug, info, error, panic …
+    #[arg(long, value_parser = Verbosity::parse, value_name = "LEVEL")]
+    pub zap_log_level: Option<Verbosity>,
+    /// Form of the log lines [default: console, or json with --zap-devel=false]
+    ///
+    /// JSON lines have the keys level, ts, logger, caller and msg, and the fields beside them.
+    #[arg(long, value_enum)]
+    pub zap_encoder: Option<Encoder>,
+    /// Form of the time [default: RFC 3339 with milliseconds]
+    #[arg(long, value_enum, ignore_case = true)]
+    pub zap_time_encoding: Option<TimeEncoding>,
+    /// Chooses the default of --zap-encoder
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    pub zap_devel: bool,
+}
+
+impl LoggingArgs {
+    /// How much is logged.
+    pub fn verbosity(&self) -> Verbosity {
+        self.zap_log_level.unwrap_or_else(|| Verbosity::of_v(self.v))
+    }
+
+    /// Form of the log lines.
+    pub fn encoder(&self) -> Encoder {
+        self.zap_encoder.unwrap_or(if self.zap_devel { Encoder::Console } else { Encoder::Json })
+    }
 }
 
 /// Form of the log lines.
@@ -249,22 +344,4 @@ pub enum Encoder {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_seeds_arguments_are_taken_as_printed() {
-        let line = "epp --pool-name mistral --pool-namespace default --v 4 --zap-encoder json --grpc-port 9002 \
-                    --grpc-health-port 9003 --config-file /config/default-plugins.yaml";
-        let args = Args::try_parse_from(line.split_whitespace()).unwrap().serve;
-        assert_eq!(
-            (args.pool.pool_name.as_str(), args.logging.verbosity, args.logging.zap_encoder),
-            ("mistral", 4, Encoder::Json)
-        );
-        assert!(args.tls.secure_serving);
-        assert_eq!(args.scraping.specs(), MetricSpecs::default());
-        for (flag, want) in [("--secure-serving", true), ("--secure-serving=false", false)] {
-            assert_eq!(Args::try_parse_from(["epp", flag]).unwrap().serve.tls.secure_serving, want, "{flag}");
-        }
-    }
-}
+mod tests;

@@ -31,6 +31,9 @@ schedulingProfiles:
     weight: 3
 ";
 
+/// The configuration that v0.4 was built with, and that the manifests of v0.5.1 bring as a file: a decision tree.
+pub const LEGACY_CONFIG: &str = include_str!("../config/legacy-plugins.yaml");
+
 const KIND: &str = "EndpointPickerConfig";
 const GIE_API: &str = "inference.networking.x-k8s.io/v1alpha1";
 const LLM_D_API: &str = "llm-d.ai/v1alpha1";

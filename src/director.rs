@@ -163,6 +163,7 @@ impl Director {
         pool.metrics.observe_scheduling(pool.clock.now().since(began));
         let placed = placed.map_err(|none| match none {
             NoDecision::NoCandidates => Rejection::NoEndpoints,
+            NoDecision::TooLate => Rejection::TooLate,
             NoDecision::Unschedulable(why) => Rejection::Unschedulable(why),
         })?;
         let splice = (request.target_model != request.model).then(|| {

@@ -40,20 +40,31 @@ pub struct Limits {
     pub body_bytes: usize,
     /// Most bytes of unfinished request bodies that the process holds; a request beyond them is refused with 503.
     pub held_bytes: usize,
+    /// Longest message from Envoy, in bytes; `None`: any that a body may fill, see [`ExtProc::into_server`].
+    pub received_bytes: Option<usize>,
+    /// Longest message to Envoy, in bytes; `None`: the same.
+    pub sent_bytes: Option<usize>,
     /// Longest pause of a client within its request; then it is refused with 408.
     pub upload_idle: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { body_bytes: 64 << 20, held_bytes: 1 << 30, upload_idle: Duration::from_secs(30) }
+        let upload_idle = Duration::from_secs(30);
+        Self {
+            body_bytes: 64 << 20,
+            held_bytes: 1 << 30,
+            received_bytes: None,
+            sent_bytes: None,
+            upload_idle,
+        }
     }
 }
 
 impl Limits {
-    /// Longest message to or from Envoy, in bytes: a whole body and its framing, also when it is a little too long, so
-    /// that the refusal is ours.
-    fn message_bytes(&self) -> usize {
+    /// Longest message that has to do with a body, in bytes: a whole one and its framing, also when it is a little too
+    /// long, so that the refusal is ours.
+    fn longest_message(&self) -> usize {
         self.body_bytes.saturating_mul(2).max(4 << 20)
     }
 }
@@ -98,12 +109,13 @@ impl ExtProc {
         Self { options, ..self }
     }
 
-    /// Wraps it for a tonic server.
+    /// Wraps it for a tonic server, which takes messages of twice the longest body unless the limits say otherwise.
     pub fn into_server(self) -> ExternalProcessorServer<Self> {
-        let message_bytes = self.limits.message_bytes();
+        let longest = self.limits.longest_message();
+        let Limits { received_bytes, sent_bytes, .. } = self.limits;
         ExternalProcessorServer::new(self)
-            .max_decoding_message_size(message_bytes)
-            .max_encoding_message_size(message_bytes)
+            .max_decoding_message_size(received_bytes.unwrap_or(longest))
+            .max_encoding_message_size(sent_bytes.unwrap_or(longest))
     }
 }
 

@@ -38,6 +38,7 @@ pub struct PoolState {
     pub clock: Clock,
     /// Age from which a scrape counts as stale.
     pub staleness: Duration,
+    decision_timeout: Duration,
     pipeline: ArcSwap<Pipeline>,
     deciding: Mutex<Deciding>,
 }
@@ -61,6 +62,8 @@ pub struct PoolParts {
     pub metrics: Arc<Metrics>,
     /// See [`PoolState::staleness`].
     pub staleness: Duration,
+    /// Longest wait for the lock of the critical section.
+    pub decision_timeout: Duration,
     /// Seed of all chance in the pool's decisions.
     pub seed: u64,
     /// Whether [`Placed::scores`] is filled.
@@ -92,6 +95,7 @@ impl PoolState {
             metrics: parts.metrics,
             clock,
             staleness: parts.staleness,
+            decision_timeout: parts.decision_timeout,
             pipeline,
             deciding: Mutex::new(Deciding {
                 scratch: Scratch::new(parts.emit_scores),
@@ -119,7 +123,8 @@ impl PoolState {
         subset: &Subset,
         cost: Cost,
     ) -> Result<Placed, NoDecision> {
-        let mut deciding = self.deciding.lock();
+        // Nothing else in a decision waits. A free lock is taken without a look at the clock.
+        let mut deciding = self.deciding.try_lock_for(self.decision_timeout).ok_or(NoDecision::TooLate)?;
         // Taken inside the lock: an endpoint that was forgotten is in no snapshot that a decision still uses.
         let pool = self.store.snapshot();
         let Deciding { scratch, recorder, rng } = &mut *deciding;
@@ -166,5 +171,38 @@ impl PoolState {
     /// The last decisions, newest first: at most `limit`, only those of `request_id` if it is given.
     pub fn last_decisions(&self, limit: usize, request_id: Option<&str>) -> Vec<DecisionRecord> {
         self.deciding.lock().recorder.last(limit, request_id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{DEFAULT_CONFIG, build};
+    use crate::datastore;
+
+    #[test]
+    fn a_decision_that_cannot_begin_in_time_ends() {
+        let (store, _writer) = datastore::store();
+        let parts = PoolParts {
+            name: "p".into(),
+            namespace: "default".into(),
+            store,
+            metrics: Arc::new(Metrics::new()),
+            staleness: Duration::from_secs(2),
+            decision_timeout: Duration::from_millis(20),
+            seed: 1,
+            emit_scores: false,
+        };
+        let composition = build::load(DEFAULT_CONFIG, epp_plugins::BUILT_IN).0.unwrap();
+        let pool = PoolState::new(parts, Clock::start(), |slots| Pipeline::build(&composition, slots, None));
+        let decide = || {
+            let (request, cost) = (InferenceRequest::default(), Cost::default());
+            pool.decide(&pool.pipeline(), &request, &Subset::Any, cost).unwrap_err()
+        };
+        assert_eq!(decide(), NoDecision::NoCandidates);
+        let held = pool.deciding.lock();
+        assert_eq!(std::thread::scope(|scope| scope.spawn(decide).join().unwrap()), NoDecision::TooLate);
+        drop(held);
+        assert_eq!(decide(), NoDecision::NoCandidates);
     }
 }

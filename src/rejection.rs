@@ -33,6 +33,8 @@ pub enum Rejection {
     },
     /// The process holds as many unfinished request bodies as it may.
     Overloaded,
+    /// The decision took too long.
+    TooLate,
     /// The pool, or the part of it that the gateway allows, has no endpoint.
     NoEndpoints,
     /// A request without a body came while the pool has no endpoint.
@@ -79,7 +81,7 @@ impl Rejection {
             | Self::MessagesEmpty => (400, "BadRequest"),
             Self::BodyTooLarge { .. } => (413, "PayloadTooLarge"),
             Self::UploadStalled { .. } => (408, "RequestTimeout"),
-            Self::NoEndpoints | Self::Overloaded => (503, "ServiceUnavailable"),
+            Self::NoEndpoints | Self::Overloaded | Self::TooLate => (503, "ServiceUnavailable"),
             Self::NoEndpointsForBodiless => (500, "Internal"),
             Self::Shed | Self::Unschedulable(_) if compat >= Compat::V1_5 => (429, "ResourceExhausted"),
             Self::Shed | Self::Unschedulable(_) => (429, "InferencePoolResourceExhausted"),
@@ -106,6 +108,7 @@ impl Rejection {
                 return format!("the request body stalled for {seconds} seconds").into();
             }
             Self::Overloaded => "too many request bodies are being received",
+            Self::TooLate => "no decision within the time limit",
             Self::NoEndpoints => text(
                 "failed to find candidate pods for serving the request",
                 "failed to find endpoint candidates for serving the request",

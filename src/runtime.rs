@@ -56,7 +56,7 @@ const CUT_GRACE: Duration = Duration::from_secs(1);
 pub async fn run(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let drain_timeout = args.listeners.drain_timeout;
+    let drain_timeout = args.limits.drain_timeout;
     let mut epp = start(args, types).await?;
     let notice = tokio::select! {
         _ = terminate.recv() => NOTICE.min(drain_timeout / 4),
@@ -101,9 +101,6 @@ pub struct Epp {
 
 /// Starts a server with these arguments; returns once it listens.
 pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<Epp> {
-    if args.pool.pool_name.is_empty() {
-        bail!("--pool-name is required: the poolName whose requests are picked for");
-    }
     let Some(endpoints_file) = args.pool.endpoints_file.clone() else {
         bail!("--endpoints-file is required: discovery from a Kubernetes API is not part of this version");
     };
@@ -118,6 +115,7 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         store: store.clone(),
         metrics: metrics.clone(),
         staleness: args.scraping.metrics_staleness_threshold,
+        decision_timeout: args.limits.decision_timeout,
         seed: rand::random(),
         emit_scores: args.listeners.emit_endpoint_scores,
     };
@@ -178,7 +176,7 @@ fn rules(args: &ServeArgs) -> Rules {
             "scrapes come further apart than SD_METRICS_STALENESS_THRESHOLD: requests that may be shed will be"
         );
     }
-    Rules { compat: args.pool.compat, room, trust_client_headers: args.pool.trust_client_headers }
+    Rules { compat: args.compat(), room, trust_client_headers: args.pool.trust_client_headers }
 }
 
 fn options(args: &ServeArgs, registry: &Registry) -> anyhow::Result<Options> {
@@ -206,7 +204,13 @@ async fn serve(
         Arc::new(Director::new(pool.clone(), rules(args))),
         streams.clone(),
         cut.subscribe(),
-        Limits::default(),
+        Limits {
+            body_bytes: args.limits.max_body_bytes,
+            held_bytes: args.limits.max_unfinished_bytes,
+            received_bytes: args.limits.grpc_max_recv_msg_size,
+            sent_bytes: args.limits.grpc_max_send_msg_size,
+            upload_idle: args.limits.upload_idle_timeout,
+        },
     )
     .with_options(options(args, pool.metrics.registry())?);
     let mut server = tonic::transport::Server::builder()

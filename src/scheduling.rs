@@ -103,6 +103,8 @@ pub type Reservations = SmallVec<[Reservation; 2]>;
 /// Why there is no decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NoDecision {
+    /// Others held the pool for too long.
+    TooLate,
     /// The pool is empty, or the subset allows none of it.
     NoCandidates,
     /// There were candidates, but nobody was picked.

@@ -1,34 +1,70 @@
-//! Log lines: on stderr, JSON or for people, at the verbosity that `--v` asks for.
+//! Log lines: on stderr, JSON or for people, as much as `-v` asks for, which can be changed at run time.
 //!
-//! Only our own packages are heard below a warning: what libraries print at lower levels may hold bytes of requests.
+//! [`start`] is the entry point. Only our own packages are heard below a warning: what libraries print at lower levels
+//! may hold bytes of requests.
 
-use tracing::level_filters::LevelFilter;
+mod lines;
+pub mod time;
+pub mod verbosity;
+
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::args::Encoder;
+use crate::args::LoggingArgs;
+use lines::Lines;
+use verbosity::Verbosity;
+
+/// The crates that the verbosity is about.
+const OURS: [&str; 3] = ["epp", "epp_plugins", "epp_framework"];
+
+/// What changes the level; the subscriber, too, is one for the process.
+static CONTROL: OnceLock<Control> = OnceLock::new();
+
+struct Control {
+    handle: reload::Handle<Targets, Registry>,
+    current: Mutex<Verbosity>,
+}
 
 /// Starts logging for the process. A second call changes nothing.
-pub fn start(verbosity: u8, encoder: Encoder) {
-    let level = match verbosity {
-        0 | 1 => LevelFilter::WARN,
-        2 | 3 => LevelFilter::INFO,
-        4 => LevelFilter::DEBUG,
-        5.. => LevelFilter::TRACE,
-    };
-    let ours = ["epp", "epp_plugins", "epp_framework"].map(|target| (target, level));
-    let filter = Targets::new().with_default(LevelFilter::WARN).with_targets(ours);
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    let lines = match encoder {
-        Encoder::Json => lines.json().flatten_event(true).boxed(),
-        Encoder::Console => lines.with_ansi(false).boxed(),
-    };
+pub fn start(args: &LoggingArgs) {
+    let verbosity = args.verbosity();
+    let (filter, handle) = reload::Layer::new(targets(verbosity));
+    let lines = Lines { encoder: args.encoder(), time: args.zap_time_encoding.unwrap_or_default() };
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(lines);
     // The message of a panic may quote what was being read; its place says enough.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, "a bug: the program panicked");
     }));
     // Tests start several servers in one process; the first one's choice stands.
-    let _ = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    if tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().is_ok() {
+        let _ = CONTROL.set(Control { handle, current: Mutex::new(verbosity) });
+    }
+}
+
+fn targets(verbosity: Verbosity) -> Targets {
+    let ours = OURS.map(|target| (target, verbosity.filter()));
+    Targets::new().with_default(tracing::level_filters::LevelFilter::WARN).with_targets(ours)
+}
+
+/// How much is logged; `None` where logging was not started.
+pub fn verbosity() -> Option<Verbosity> {
+    CONTROL.get().map(|control| *control.current.lock())
+}
+
+/// Changes how much is logged by our own packages. Says whether that could be done.
+pub fn set_verbosity(verbosity: Verbosity) -> bool {
+    let Some(control) = CONTROL.get() else { return false };
+    let mut current = control.current.lock();
+    let changed = control.handle.reload(targets(verbosity)).is_ok();
+    if changed {
+        *current = verbosity;
+    }
+    changed
 }

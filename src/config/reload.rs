@@ -34,7 +34,7 @@ impl ConfigSource {
         }
         let (name, text) = match &args.config_text {
             Some(text) => ("--config-text", text.as_str()),
-            None => ("built-in default", DEFAULT_CONFIG),
+            None => ("built-in default", args.built_in.as_deref().unwrap_or(DEFAULT_CONFIG)),
         };
         Ok(Self { name: name.to_owned(), text: text.to_owned(), watch: None })
     }

@@ -383,7 +383,8 @@ async fn rows_42_to_46_control_headers_are_read_and_removed() {
 /// Whatever clients send or fail to send, it ends in a refusal, and what was held is given back.
 #[tokio::test]
 async fn requests_beyond_the_limits_are_refused() {
-    let none = Limits { body_bytes: 1000, held_bytes: 1 << 20, upload_idle: Duration::from_secs(3600) };
+    let upload_idle = Duration::from_secs(3600);
+    let none = Limits { body_bytes: 1000, held_bytes: 1 << 20, upload_idle, ..Limits::default() };
     let head = || request_headers(&[], false);
     let piece = |n: usize, end: bool| request_body("x".repeat(n), end);
     for (name, limits, messages, code, text) in [

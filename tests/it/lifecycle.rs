@@ -155,7 +155,7 @@ async fn a_pool_without_metrics_serves_at_once_evenly_with_one_log_line_per_endp
     assert!(shares.iter().all(|share| (60..=140).contains(share)), "{shares:?}");
     for member in &members {
         let about = |line: &&Value| {
-            line["target"].as_str().is_some_and(|target| target.starts_with("epp::scrape"))
+            line["logger"] == "epp.scrape"
                 && line["endpoint"].as_str().is_some_and(|endpoint| endpoint.ends_with(&member.to_string()))
         };
         let lines: Vec<Value> = epp.log_lines().iter().filter(about).cloned().collect();
@@ -205,7 +205,7 @@ async fn the_configuration_is_followed_and_a_bad_edit_is_refused_with_all_reason
         (epp.metric("epp_config_reload_total{result=\"refused\"}").await == Some(1.0)).then_some(())
     })
     .await;
-    let problems: Vec<Value> = epp.log_lines().into_iter().filter(|line| line["level"] == "ERROR").collect();
+    let problems: Vec<Value> = epp.log_lines().into_iter().filter(|line| line["level"] == "error").collect();
     let told = |word: &str| {
         problems.iter().any(|line| line["problem"].as_str().is_some_and(|text| text.contains(word)))
     };

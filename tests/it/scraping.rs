@@ -85,7 +85,7 @@ async fn pages_over_tls_are_read_and_verified_if_that_is_asked_for() {
         assert_eq!(server.asked.lock().is_empty(), result != "ok", "{name}");
         let told = |line: &Value| {
             let reason = line["reason"].as_str().unwrap_or_default();
-            line["message"] == "scrape state changed" && reason == "certificate not trusted"
+            line["msg"] == "scrape state changed" && reason == "certificate not trusted"
         };
         assert_eq!(epp.log_lines().iter().any(told), result == "untrusted", "{name}");
     }

@@ -115,7 +115,7 @@ async fn a_bad_pair_is_kept_out_and_told() {
     fs::write(folder.path().join("tls.key"), rcgen::KeyPair::generate().unwrap().serialize_pem()).unwrap();
     until_counted(&epp, "refused", 1.0).await;
     until_served(&epp, &good, &fresh).await;
-    let told = epp.log_lines().into_iter().find(|line| line["level"] == "ERROR").expect("it is told");
+    let told = epp.log_lines().into_iter().find(|line| line["level"] == "error").expect("it is told");
     let reason = told["reason"].as_str().expect("a text");
     let file = folder.path().join("tls.key").display().to_string();
     assert!(reason.contains("does not fit") && reason.contains(&file), "{reason}");

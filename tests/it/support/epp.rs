@@ -71,7 +71,7 @@ impl Epp {
         let serving = eventually("epp listens", async || {
             let ended = epp.leash.try_wait().expect("the child is ours");
             assert!(ended.is_none(), "epp did not start: {}", epp.log());
-            epp.log_lines().into_iter().find(|line| line["message"] == "serving")
+            epp.log_lines().into_iter().find(|line| line["msg"] == "serving")
         })
         .await;
         let at = |name: &str| {
