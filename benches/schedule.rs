@@ -1,4 +1,4 @@
-//! What one decision costs: eligibility, the seeds' three scorers, the picker, reservation, commit and record.
+//! What one decision costs: eligibility, filters or the seeds' three scorers, the picker, reservation, commit, record.
 //!
 //! The prompt is short and known, as in the middle of a conversation; parsing and hashing it happens before the
 //! decision and is not in here. Before it measures, each bench decides until all memory is warm, and panics if a
@@ -29,6 +29,12 @@ fn bench(bencher: Bencher<'_, '_>, mut decisions: Decisions) {
 #[divan::bench(args = [10, 100, 1000])]
 fn known_prompt(bencher: Bencher<'_, '_>, n_endpoints: u32) {
     bench(bencher, Decisions::of_a_known_prompt(n_endpoints));
+}
+
+/// The decision tree of v0.5.1 with its four filters, and a random pick.
+#[divan::bench(args = [10, 100, 1000])]
+fn decision_tree(bencher: Bencher<'_, '_>, n_endpoints: u32) {
+    bench(bencher, Decisions::by_a_tree(n_endpoints));
 }
 
 /// No prompt: all endpoints are equal, and each decision picks another one.

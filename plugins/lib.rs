@@ -3,6 +3,8 @@
 //! One file per plugin type, in a folder per family. Pure: no clock, no randomness but the cycle's, no I/O. Public are
 //! the table and those parts that benches and the server's edges drive.
 
+mod discovery;
+mod filter;
 pub mod parser;
 mod picker;
 pub mod prefix;
@@ -19,22 +21,36 @@ pub const BUILT_IN: &[PluginType] = &[
     scorer::queue::TYPE,
     scorer::kv_cache_utilization::TYPE,
     scorer::prefix_cache::TYPE,
+    scorer::lora_affinity::TYPE,
     picker::max_score::TYPE,
+    picker::random::TYPE,
+    picker::weighted_random::TYPE,
     profile::single::TYPE,
+    filter::decision_tree::TYPE,
+    filter::low_queue::TYPE,
+    filter::least_queue::TYPE,
+    filter::least_kv_cache::TYPE,
+    filter::lora_affinity::TYPE,
+    filter::header_based_testing::TYPE,
+    discovery::file::TYPE,
 ];
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
-    use epp_framework::plugin::{BuildContext, Kind, Parameters};
+    use epp_framework::parameters::Parameters;
+    use epp_framework::plugin::{BuildContext, Kind};
     use epp_framework::slot::SlotNames;
 
     use super::*;
 
     #[test]
     fn every_type_builds_from_its_defaults_into_the_kinds_it_declares() {
-        for built_in in BUILT_IN {
+        // A type that needs parameters is built in its own tests.
+        let complete = |built_in: &&PluginType| !built_in.parameters.iter().any(|p| p.kind.is_required());
+        assert!(BUILT_IN.iter().filter(complete).count() + 2 >= BUILT_IN.len());
+        for built_in in BUILT_IN.iter().filter(complete) {
             let slots = SlotNames::default();
             let parameters = Parameters::defaults(built_in.parameters);
             let plugin = (built_in.build)(&parameters, &BuildContext::new(built_in.name, &slots));
@@ -43,11 +59,12 @@ mod tests {
                 (Kind::Scorer, plugin.scorer.is_some()),
                 (Kind::Picker, plugin.picker.is_some()),
                 (Kind::ProfileHandler, plugin.profile_handler.is_some()),
+                (Kind::Discovery, plugin.discovery.is_some()),
             ] {
                 assert_eq!(has, built_in.kinds.contains(&kind), "{} {kind:?}", built_in.name);
             }
         }
-        let names: BTreeSet<_> = BUILT_IN.iter().map(|built_in| built_in.name).collect();
-        assert_eq!(names.len(), BUILT_IN.len());
+        let names = || BUILT_IN.iter().flat_map(|built_in| built_in.aliases.iter().chain([&built_in.name]));
+        assert_eq!(names().collect::<BTreeSet<_>>().len(), names().count(), "no name is taken twice");
     }
 }

@@ -5,12 +5,21 @@ use std::sync::Arc;
 
 use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta, Load};
 use epp_framework::lifecycle::{Hook, Producer};
+use epp_framework::lora::LoraAdapters;
+use epp_framework::parameters::{Parameter, ParameterKind, ParameterValue, Parameters};
+use epp_framework::plugin::{BuildContext, Plugin, PluginType};
 use epp_framework::request::InferenceRequest;
-use epp_framework::scheduling::{Commit, Cycle, Decision, Picker, Picks, ProfileRuns, Scorer};
+use epp_framework::scheduling::{Commit, Cycle, Decision, Filter, Picker, Picks, ProfileRuns, Scorer};
+use epp_framework::slot::SlotNames;
 use epp_framework::snapshot::{Candidates, Snapshot};
 use epp_framework::time::Timestamp;
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
+use serde_json::Value;
 use smallvec::smallvec;
+
+/// LoRA adapters of an endpoint: running, waiting, and how many fit.
+pub(crate) type Adapters<'a> = (&'a [&'a str], &'a [&'a str], u32);
 
 /// Endpoints whose slots are their indices, all of them candidates.
 pub(crate) struct Pool {
@@ -38,6 +47,13 @@ impl Pool {
         self.snapshot.endpoints[index] = endpoint(EndpointId { slot, generation: generation + 1 });
     }
 
+    /// Says which adapters the endpoint at `index` has.
+    pub(crate) fn set_adapters(&self, index: usize, (running, waiting, max): Adapters<'_>) {
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let adapters = LoraAdapters { running: owned(running), waiting: owned(waiting), max };
+        self.snapshot.endpoints[index].store_lora(adapters);
+    }
+
     /// The decision being made.
     pub(crate) fn cycle(&self) -> Cycle<'_> {
         Cycle {
@@ -55,6 +71,14 @@ impl Pool {
         let mut scores = vec![f64::NAN; live.len()];
         by.score(&self.cycle(), &Candidates::new(&self.snapshot, &self.loads, &mut live), &mut scores);
         scores
+    }
+
+    /// Indices of the endpoints that are left.
+    pub(crate) fn filter(&self, by: &dyn Filter, seed: u64) -> Vec<u32> {
+        let mut live = self.live();
+        let mut candidates = Candidates::new(&self.snapshot, &self.loads, &mut live);
+        by.filter(&self.cycle(), &mut candidates, &mut SmallRng::seed_from_u64(seed));
+        live
     }
 
     /// Indices of the picked endpoints.
@@ -84,11 +108,54 @@ fn endpoint(id: EndpointId) -> Arc<Endpoint> {
     let meta = EndpointMeta {
         name: format!("pod{}", id.slot + 1),
         namespace: "default".to_owned(),
-        address: [10, 0, 0, 1].into(),
+        address: [10, 0, 0, u8::try_from(id.slot + 1).unwrap_or(u8::MAX)].into(),
         port: 8000,
         labels: BTreeMap::new(),
     };
     Arc::new(Endpoint::new(id, meta))
+}
+
+/// Builds a plugin of this type with parameters as JSON.
+pub(crate) fn built(plugin_type: &PluginType, parameters: &str) -> Plugin {
+    built_with(plugin_type, parameters, &[])
+}
+
+/// The same with plugins that the parameters refer to.
+pub(crate) fn built_with(
+    plugin_type: &PluginType,
+    parameters: &str,
+    references: &[(&str, Plugin)],
+) -> Plugin {
+    let given = serde_json::from_str(parameters).expect("the test's parameters are JSON");
+    let slots = SlotNames::default();
+    let cx = BuildContext::new(plugin_type.name, &slots).with_references(references);
+    (plugin_type.build)(&parsed(plugin_type.parameters, &given), &cx)
+}
+
+/// Parameters from JSON that fits their declaration.
+pub(crate) fn parsed(declared: &'static [Parameter], given: &Value) -> Parameters {
+    let mut parameters = Parameters::defaults(declared);
+    for (name, value) in given.as_object().expect("parameters are an object") {
+        let parameter = declared.iter().find(|parameter| parameter.name == name).expect("it is declared");
+        let text = || value.as_str().expect("a string").to_owned();
+        let value = match parameter.kind {
+            ParameterKind::Boolean { .. } => ParameterValue::Boolean(value.as_bool().expect("a boolean")),
+            ParameterKind::Integer { .. } => ParameterValue::Integer(value.as_i64().expect("an integer")),
+            ParameterKind::Float { .. } => ParameterValue::Float(value.as_f64().expect("a number")),
+            ParameterKind::Text => ParameterValue::Text(text()),
+            ParameterKind::Reference { .. } => ParameterValue::Reference(text()),
+            ParameterKind::Map { fields, .. } => ParameterValue::Map(parsed(fields(), value)),
+        };
+        parameters.set(name, value);
+    }
+    parameters
+}
+
+/// What a picker of this type picks among candidates with these scores.
+pub(crate) fn pick(plugin_type: &PluginType, parameters: &str, scores: &[f64], seed: u64) -> Vec<u32> {
+    let pool = Pool::new(scores.iter().map(|_| Load::default()));
+    let picker = built(plugin_type, parameters).picker.expect("it is a picker");
+    pool.pick(&*picker, scores, &mut SmallRng::seed_from_u64(seed))
 }
 
 /// Panics unless both have the same length and agree to four digits.

@@ -4,6 +4,7 @@
 //! the plugins and profiles mean, which defaults apply and whether references resolve is left to [`build`].
 
 pub mod build;
+mod envelope;
 pub mod node;
 mod parameters;
 pub mod problem;
@@ -39,8 +40,7 @@ const GIE_API: &str = "inference.networking.x-k8s.io/v1alpha1";
 const LLM_D_API: &str = "llm-d.ai/v1alpha1";
 
 /// Fields of the envelope that later versions know and that do nothing here.
-const UNSUPPORTED: [&str; 6] =
-    ["featureGates", "saturationDetector", "dataLayer", "flowControl", "parser", "requestHandler"];
+const UNSUPPORTED: [&str; 4] = ["saturationDetector", "flowControl", "parser", "requestHandler"];
 
 /// Which group the file was written for. They differ in what they take as `parameters`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub struct EndpointPickerConfig {
     pub plugins: Vec<PluginSpec>,
     /// `schedulingProfiles`, in file order; empty means that one is synthesized.
     pub profiles: Vec<ProfileSpec>,
+    /// Name of the plugin that lists the pool's endpoints, from `dataLayer.discovery`.
+    pub discovery: Option<Located<String>>,
 }
 
 /// One entry of `plugins`.
@@ -77,6 +79,8 @@ pub struct EndpointPickerConfig {
 pub struct PluginSpec {
     /// Where the entry begins.
     pub at: Position,
+    /// Its place in the list, from 0.
+    pub index: usize,
     /// `name`, or `type` where there is none.
     pub name: Option<Located<String>>,
     /// `type`.
@@ -132,7 +136,7 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
     let fields = root.fields("the configuration", problems)?;
     let api_version = read_api_version(&fields, problems);
     expect_kind(&fields, problems);
-    let mut known = vec!["apiVersion", "kind", "plugins", "schedulingProfiles"];
+    let mut known = vec!["apiVersion", "kind", "plugins", "schedulingProfiles", "featureGates", "dataLayer"];
     known.extend(UNSUPPORTED);
     fields.refuse_unknown(&known, problems);
     for (key, at, node) in fields.iter() {
@@ -143,10 +147,15 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
     let items = |key: &str, problems: &mut Problems| {
         fields.get(key).map_or(&[][..], |node| node.list(&shown(key), problems))
     };
-    let plugins = items("plugins", problems).iter().filter_map(|node| read_plugin(node, problems)).collect();
+    let plugins = items("plugins", problems).iter().enumerate();
+    let plugins = plugins.filter_map(|(index, node)| read_plugin(index, node, problems)).collect();
     let profiles = items("schedulingProfiles", problems);
     let profiles = profiles.iter().filter_map(|node| read_profile(node, problems)).collect();
-    Some(EndpointPickerConfig { api_version, plugins, profiles })
+    if let Some(gates) = fields.get("featureGates") {
+        envelope::read_feature_gates(gates, problems);
+    }
+    let discovery = fields.get("dataLayer").and_then(|node| envelope::read_data_layer(node, problems));
+    Some(EndpointPickerConfig { api_version, plugins, profiles, discovery })
 }
 
 fn read_api_version(fields: &Fields<'_>, problems: &mut Problems) -> ApiVersion {
@@ -176,14 +185,14 @@ fn expect_kind(fields: &Fields<'_>, problems: &mut Problems) {
     }
 }
 
-fn read_plugin(node: &Node, problems: &mut Problems) -> Option<PluginSpec> {
+fn read_plugin(index: usize, node: &Node, problems: &mut Problems) -> Option<PluginSpec> {
     let fields = node.fields("entry of `plugins`", problems)?;
     fields.refuse_unknown(&["name", "type", "parameters"], problems);
     let name = read_text(&fields, "name", problems);
     let whose = name.as_ref().map_or_else(String::new, |name| format!(" {}", shown(&name.value)));
     let type_name = read_required(&fields, "type", &format!("plugin{whose}"), problems);
     let name = name.or_else(|| type_name.clone());
-    Some(PluginSpec { at: node.at, name, type_name, parameters: fields.get("parameters").cloned() })
+    Some(PluginSpec { at: node.at, index, name, type_name, parameters: fields.get("parameters").cloned() })
 }
 
 fn read_profile(node: &Node, problems: &mut Problems) -> Option<ProfileSpec> {

@@ -156,6 +156,7 @@ impl Director {
         if snapshot.endpoints.is_empty() {
             return Err(Rejection::NoEndpoints);
         }
+        request.headers = pipeline.headers(|name| raw.header(name));
         pipeline.produce(&Hook { now: received, pool: &snapshot }, request);
         let cost = Cost { requests: 1, prompt_tokens: request.prompt_tokens, output_tokens };
         let began = pool.clock.now();

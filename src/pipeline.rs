@@ -1,14 +1,16 @@
 //! A configuration, built: every plugin instance, and the scheduler over them.
 //!
 //! [`Pipeline::build`] turns a checked [`Composition`] into instances. An instance whose type, name and parameters are
-//! the same as in the pipeline before keeps living, so that a reload does not lose what it learned.
+//! the same as in the pipeline before keeps living, so that a reload does not lose what it learned, unless something that
+//! it refers to is built anew.
 
 use std::sync::Arc;
 
 use epp_framework::endpoint::EndpointId;
 use epp_framework::lifecycle::{Hook, Observer, Producer};
-use epp_framework::plugin::{BuildContext, Parameters, Plugin};
-use epp_framework::request::InferenceRequest;
+use epp_framework::parameters::Parameters;
+use epp_framework::plugin::{BuildContext, Discovery, Plugin};
+use epp_framework::request::{Headers, InferenceRequest};
 use epp_framework::slot::SlotNames;
 
 use crate::config::build::{Composition, ProfilePlan};
@@ -30,25 +32,17 @@ pub struct Pipeline {
     pub scheduler: Scheduler,
     producers: Vec<Arc<dyn Producer>>,
     observers: Vec<Arc<dyn Observer>>,
+    /// Headers that some plugin reads.
+    request_headers: Vec<&'static str>,
+    /// Where the endpoints of the pool are listed, if the configuration says it.
+    pub discovery: Option<Discovery>,
 }
 
 impl Pipeline {
     /// Builds the instances of `composition`, taking over those of `before` that did not change.
     pub fn build(composition: &Composition, slots: &SlotNames, before: Option<&Self>) -> Self {
-        let kept = before.map_or(&[][..], |pipeline| &pipeline.instances);
-        let mut instances = Vec::with_capacity(composition.instances.len());
-        for plan in &composition.instances {
-            let same = |old: &&Instance| {
-                (&old.name, old.type_name, &old.parameters)
-                    == (&plan.name, plan.plugin_type.name, &plan.parameters)
-            };
-            instances.push(kept.iter().find(same).cloned().unwrap_or_else(|| Instance {
-                name: plan.name.clone(),
-                type_name: plan.plugin_type.name,
-                parameters: plan.parameters.clone(),
-                plugin: (plan.plugin_type.build)(&plan.parameters, &BuildContext::new(&plan.name, slots)),
-            }));
-        }
+        let instances =
+            build_instances(composition, slots, before.map_or(&[], |pipeline| &pipeline.instances));
         let scheduler = Scheduler {
             names: composition.profiles.iter().map(|profile| profile.name.clone()).collect(),
             profiles: composition.profiles.iter().map(|plan| build_profile(plan, &instances)).collect(),
@@ -61,7 +55,17 @@ impl Pipeline {
         };
         let producers = instances.iter().filter_map(|instance| instance.plugin.producer.clone()).collect();
         let observers = instances.iter().filter_map(|instance| instance.plugin.observer.clone()).collect();
-        Self { instances, scheduler, producers, observers }
+        let mut request_headers: Vec<_> =
+            instances.iter().flat_map(|instance| instance.plugin.request_headers).copied().collect();
+        request_headers.sort_unstable();
+        request_headers.dedup();
+        let discovery = composition.discovery.and_then(|at| instances[at].plugin.discovery.clone());
+        Self { instances, scheduler, producers, observers, request_headers, discovery }
+    }
+
+    /// The headers that plugins read, out of all that `find` knows by their names in lower case.
+    pub fn headers<'a>(&self, find: impl Fn(&str) -> Option<&'a str>) -> Headers {
+        self.request_headers.iter().filter_map(|&name| Some((name, find(name)?.to_owned()))).collect()
     }
 
     /// Lets every producer leave its value on the request.
@@ -77,6 +81,34 @@ impl Pipeline {
             observer.on_endpoint_removed(endpoint);
         }
     }
+}
+
+/// Builds what is new or changed, and takes the rest from `before`.
+fn build_instances(composition: &Composition, slots: &SlotNames, before: &[Instance]) -> Vec<Instance> {
+    let mut built: Vec<Option<Instance>> = vec![None; composition.instances.len()];
+    let mut kept = vec![false; built.len()];
+    for &at in &composition.build_order {
+        let plan = &composition.instances[at];
+        let same = |old: &&Instance| {
+            (&old.name, old.type_name, &old.parameters)
+                == (&plan.name, plan.plugin_type.name, &plan.parameters)
+        };
+        let old = before.iter().find(same).filter(|_| plan.references.iter().all(|&to| kept[to]));
+        kept[at] = old.is_some();
+        built[at] = Some(old.cloned().unwrap_or_else(|| {
+            let references: Vec<_> = plan.references.iter().filter_map(|&to| built[to].as_ref()).collect();
+            let references: Vec<_> =
+                references.iter().map(|to| (to.name.as_str(), to.plugin.clone())).collect();
+            let cx = BuildContext::new(&plan.name, slots).with_references(&references);
+            Instance {
+                name: plan.name.clone(),
+                type_name: plan.plugin_type.name,
+                parameters: plan.parameters.clone(),
+                plugin: (plan.plugin_type.build)(&plan.parameters, &cx),
+            }
+        }));
+    }
+    built.into_iter().map(|instance| instance.expect("the build order names every instance")).collect()
 }
 
 fn build_profile(plan: &ProfilePlan, instances: &[Instance]) -> Profile {

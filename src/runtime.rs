@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use epp_framework::plugin::PluginType;
+use epp_framework::plugin::{Discovery, PluginType};
 use prometheus::{IntGauge, Registry};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -101,9 +101,6 @@ pub struct Epp {
 
 /// Starts a server with these arguments; returns once it listens.
 pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<Epp> {
-    let Some(endpoints_file) = args.pool.endpoints_file.clone() else {
-        bail!("--endpoints-file is required: discovery from a Kubernetes API is not part of this version");
-    };
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
     let (store, writer) = datastore::store();
@@ -121,7 +118,9 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
     };
     let pool = Arc::new(PoolState::new(parts, clock, |slots| Pipeline::build(&composition, slots, None)));
     PoolCollector::register(metrics.registry(), &args.pool.pool_name, store.clone(), clock, pool.staleness);
-    let mut files = FileSource::new(endpoints_file, FILE_INTERVAL, writer, pool.clone());
+    let discovery = endpoints(&args, pool.pipeline().discovery.clone())?;
+    let interval = discovery.follow.then_some(FILE_INTERVAL);
+    let mut files = FileSource::new(discovery.path, interval, writer, pool.clone());
     files.first()?;
     let (tls, certificate) = tls::open(&args.tls, FILE_INTERVAL, metrics.registry())?.unzip();
 
@@ -141,6 +140,23 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         ("scraper", Ok(()))
     });
     serve(&args, pool, tls, tasks).await
+}
+
+/// Where the endpoints are listed: the flag, or what the configuration says.
+fn endpoints(args: &ServeArgs, configured: Option<Discovery>) -> anyhow::Result<Discovery> {
+    match (&args.pool.endpoints_file, configured) {
+        (Some(path), Some(configured)) if *path != configured.path => bail!(
+            "--endpoints-file is {}, but `dataLayer.discovery` of the configuration says {}: set only one of them",
+            path.display(),
+            configured.path.display()
+        ),
+        (Some(path), _) => Ok(Discovery { path: path.clone(), follow: true }),
+        (None, Some(configured)) => Ok(configured),
+        (None, None) => bail!(
+            "--endpoints-file (or `dataLayer.discovery` in the configuration) is required: discovery from a Kubernetes \
+             API is not part of this version"
+        ),
+    }
 }
 
 fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<Scraper> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::lora::LoraAdapters;
 use crate::time::Timestamp;
 
 /// Identity of an endpoint inside one pool.
@@ -118,17 +119,6 @@ pub struct ScrapedLoad {
     pub block_size: Option<u32>,
     /// KV blocks of the GPU.
     pub num_gpu_blocks: Option<u32>,
-}
-
-/// LoRA adapters of an endpoint (`vllm:lora_requests_info`, newest series).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LoraAdapters {
-    /// Adapters with running requests.
-    pub running: Vec<String>,
-    /// Adapters with waiting requests; newer vLLM repeats the running ones here.
-    pub waiting: Vec<String>,
-    /// Adapters that fit in one batch (`max_lora`); 0 when unknown.
-    pub max: u32,
 }
 
 /// Marks the moment a scrape began; hand it back with the result.
@@ -289,15 +279,17 @@ impl Endpoint {
         self.scraped.running.store(0, Relaxed);
         self.scraped.kv_used_bits.store(0f64.to_bits(), Relaxed);
         self.scraped.state.store(ScrapeState::NoMetrics as u8, Relaxed);
+        self.store_lora(LoraAdapters::default());
     }
 
-    /// LoRA adapters, as of the last scrape that had them.
-    pub fn lora(&self) -> Arc<LoraAdapters> {
-        self.lora.load_full()
+    /// LoRA adapters, as of the last scrape that had them; each is listed once.
+    pub fn lora(&self) -> arc_swap::Guard<Arc<LoraAdapters>> {
+        self.lora.load()
     }
 
     /// Replaces the LoRA adapters if they differ.
     pub fn store_lora(&self, adapters: LoraAdapters) {
+        let adapters = adapters.normalized();
         if **self.lora.load() != adapters {
             self.lora.store(Arc::new(adapters));
         }
@@ -414,6 +406,26 @@ mod tests {
         endpoint.store_no_metrics();
         assert_eq!(at(20), Freshness::NoMetrics);
         assert_eq!(endpoint.sample(Timestamp(20), SECOND).waiting, 0, "what it said before no longer counts");
+    }
+
+    #[test]
+    fn adapters_are_counted_once() {
+        let endpoint = endpoint();
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let adapters = |running: &[&str], waiting: &[&str]| LoraAdapters {
+            running: names(running),
+            waiting: names(waiting),
+            max: 3,
+        };
+        endpoint.store_lora(adapters(&["b", "a", "b"], &["c", "b", "a"]));
+        assert_eq!(**endpoint.lora(), adapters(&["a", "b"], &["c"]));
+        assert!(!endpoint.lora().has_room());
+        endpoint.store_lora(adapters(&["b", "a"], &["a", "b"]));
+        let lora = endpoint.lora();
+        assert!(lora.has_room(), "two of three, not four");
+        assert_eq!((lora.runs("b"), lora.waits("b"), lora.runs("c")), (true, false, false));
+        endpoint.store_no_metrics();
+        assert_eq!(**endpoint.lora(), LoraAdapters::default(), "what it said before no longer counts");
     }
 
     #[test]

@@ -19,6 +19,8 @@
 
 pub mod endpoint;
 pub mod lifecycle;
+pub mod lora;
+pub mod parameters;
 pub mod plugin;
 pub mod request;
 pub mod scheduling;

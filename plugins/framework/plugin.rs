@@ -1,8 +1,12 @@
 //! How a plugin is declared and built: a named set of capabilities, no downcasts, no global registry.
+//!
+//! A type declares its parameters once, see [`parameters`](crate::parameters).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::lifecycle::{Observer, Producer};
+use crate::parameters::{Parameter, Parameters};
 use crate::scheduling::{Commit, Filter, Picker, ProfileHandler, Scorer};
 use crate::slot::{RequestSlot, SlotNames};
 
@@ -23,12 +27,28 @@ pub struct Plugin {
     pub commit: Option<Arc<dyn Commit>>,
     /// Is told of every endpoint that leaves.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Says where the pool's endpoints are listed; used if the configuration refers to it.
+    pub discovery: Option<Discovery>,
+    /// Headers, in lower case, that it reads from [`InferenceRequest`](crate::request::InferenceRequest); others are
+    /// not there.
+    pub request_headers: &'static [&'static str],
+}
+
+/// Where the endpoints of the pool are listed: a declaration, which the server executes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Discovery {
+    /// The endpoints file.
+    pub path: PathBuf,
+    /// Whether it is read again when it changes.
+    pub follow: bool,
 }
 
 /// A type of plugin, as the table of built-ins lists it.
 pub struct PluginType {
     /// `type` in the configuration.
     pub name: &'static str,
+    /// Other spellings of `type`, from older versions.
+    pub aliases: &'static [&'static str],
     /// What it does, in one sentence.
     pub summary: &'static str,
     /// Every parameter it takes.
@@ -37,6 +57,32 @@ pub struct PluginType {
     pub kinds: &'static [Kind],
     /// Builds an instance; the parameters are validated and complete.
     pub build: fn(&Parameters, &BuildContext<'_>) -> Plugin,
+    /// When, as a filter, it may remove everybody; empty if it never does, or if `review` tells.
+    pub drains: &'static str,
+    /// Tells what is valid in a configuration, but may surprise.
+    pub review: fn(&Review<'_>) -> Vec<String>,
+}
+
+impl PluginType {
+    /// What is the same for most types, for `..PluginType::PLAIN`.
+    pub const PLAIN: Self = Self {
+        name: "",
+        aliases: &[],
+        summary: "",
+        parameters: &[],
+        kinds: &[],
+        build: |_, _| Plugin::default(),
+        drains: "",
+        review: |_| Vec::new(),
+    };
+}
+
+/// What a type sees when it reviews one of its instances.
+pub struct Review<'a> {
+    /// Parameters of the instance.
+    pub parameters: &'a Parameters,
+    /// Type and parameters of another instance, by its name.
+    pub find: &'a dyn Fn(&str) -> Option<(&'static PluginType, &'a Parameters)>,
 }
 
 /// Capabilities that the loader reasons about.
@@ -50,88 +96,8 @@ pub enum Kind {
     Picker,
     /// See [`Plugin::profile_handler`].
     ProfileHandler,
-}
-
-/// One parameter, declared once: it validates, documents and yields the schema.
-#[derive(Debug)]
-pub struct Parameter {
-    /// Key in `parameters`.
-    pub name: &'static str,
-    /// Type, default and range.
-    pub kind: ParameterKind,
-    /// Unit of the value, empty when it has none.
-    pub unit: &'static str,
-    /// What it does, in one sentence.
-    pub summary: &'static str,
-}
-
-/// Type, default and range of a parameter.
-#[derive(Clone, Copy, Debug)]
-pub enum ParameterKind {
-    /// `true` or `false`.
-    Boolean {
-        /// Value when absent.
-        default: bool,
-    },
-    /// A whole number.
-    Integer {
-        /// Value when absent.
-        default: i64,
-        /// Smallest value accepted.
-        min: i64,
-        /// Largest value accepted.
-        max: i64,
-    },
-}
-
-/// A parameter's value.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum ParameterValue {
-    /// See [`ParameterKind::Boolean`].
-    Boolean(bool),
-    /// See [`ParameterKind::Integer`].
-    Integer(i64),
-}
-
-/// The validated parameters of one instance: a value for each that its type declares.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Parameters(Vec<(&'static str, ParameterValue)>);
-
-impl Parameters {
-    /// The defaults of everything declared.
-    pub fn defaults(declared: &'static [Parameter]) -> Self {
-        let default = |parameter: &'static Parameter| {
-            let value = match parameter.kind {
-                ParameterKind::Boolean { default } => ParameterValue::Boolean(default),
-                ParameterKind::Integer { default, .. } => ParameterValue::Integer(default),
-            };
-            (parameter.name, value)
-        };
-        Self(declared.iter().map(default).collect())
-    }
-
-    /// Sets a declared parameter to a validated value.
-    pub fn set(&mut self, name: &str, value: ParameterValue) {
-        let entry = self.0.iter_mut().find(|(known, _)| *known == name);
-        entry.expect("only declared parameters are set").1 = value;
-    }
-
-    fn get(&self, name: &str) -> ParameterValue {
-        self.0.iter().find(|(known, _)| *known == name).expect("plugins read only what they declare").1
-    }
-
-    /// The value of a parameter that is declared as boolean.
-    pub fn boolean(&self, name: &str) -> bool {
-        matches!(self.get(name), ParameterValue::Boolean(true))
-    }
-
-    /// The value of a parameter that is declared as integer.
-    pub fn integer(&self, name: &str) -> i64 {
-        match self.get(name) {
-            ParameterValue::Integer(value) => value,
-            ParameterValue::Boolean(value) => i64::from(value),
-        }
-    }
+    /// See [`Plugin::discovery`].
+    Discovery,
 }
 
 /// What a plugin may ask for while it is built.
@@ -139,16 +105,31 @@ pub struct BuildContext<'a> {
     /// `name` of the instance.
     pub name: &'a str,
     slots: &'a SlotNames,
+    references: &'a [(&'a str, Plugin)],
 }
 
 impl<'a> BuildContext<'a> {
     /// Makes the context of the instance `name` in the pool that owns `slots`.
     pub fn new(name: &'a str, slots: &'a SlotNames) -> Self {
-        Self { name, slots }
+        Self { name, slots, references: &[] }
+    }
+
+    /// The same with the plugins that the parameters refer to, by name; they are built already.
+    #[must_use]
+    pub fn with_references(self, references: &'a [(&'a str, Plugin)]) -> Self {
+        Self { references, ..self }
     }
 
     /// The slot that this instance fills with a `T`.
     pub fn own_slot<T: std::any::Any>(&self) -> RequestSlot<T> {
         self.slots.request_slot(self.name)
+    }
+
+    /// The filter that a parameter refers to by `name`.
+    pub fn filter(&self, name: &str) -> Arc<dyn Filter> {
+        let referred = self.references.iter().find(|(known, _)| *known == name);
+        referred
+            .and_then(|(_, plugin)| plugin.filter.clone())
+            .expect("references are checked before building")
     }
 }

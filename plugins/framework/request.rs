@@ -30,6 +30,30 @@ impl Prompt {
     }
 }
 
+/// The headers of a request that some plugin asked for, by `request_headers`; most configurations ask for none.
+#[derive(Default)]
+pub struct Headers(Vec<(&'static str, String)>);
+
+impl Headers {
+    /// The value of the header `name` (lower case), if a plugin asked for it and the request has it.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+impl FromIterator<(&'static str, String)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (&'static str, String)>>(headers: I) -> Self {
+        Self(headers.into_iter().collect())
+    }
+}
+
+impl std::fmt::Debug for Headers {
+    /// Names only: values belong to clients.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
+
 /// One request, as plugins see it. Its prompt is never logged or recorded.
 #[derive(Debug, Default)]
 pub struct InferenceRequest {
@@ -47,6 +71,8 @@ pub struct InferenceRequest {
     pub prompt_tokens: u64,
     /// Priority of the request's objective; negative means sheddable.
     pub priority: i32,
+    /// Headers that plugins asked for.
+    pub headers: Headers,
     /// Values that plugins leave for one another.
     pub slots: SlotValues,
 }

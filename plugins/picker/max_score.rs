@@ -1,35 +1,33 @@
 //! `max-score-picker`: picks the candidates with the highest scores, ties broken uniformly at random.
 //!
 //! The usual case, one endpoint, is a single pass that counts ties as it goes. More than one are ordered fallbacks,
-//! best first. Allocates nothing for up to 128 candidates.
+//! best first.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use epp_framework::plugin::{BuildContext, Kind, Parameter, ParameterKind, Parameters, Plugin, PluginType};
+use epp_framework::parameters::Parameters;
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
 use epp_framework::scheduling::{Cycle, Picker, Picks};
 use epp_framework::snapshot::Candidates;
 use rand::rngs::SmallRng;
 use rand::{Rng, RngExt};
-use smallvec::SmallVec;
+
+use super::top::{MAX_ENDPOINTS, Top, compare, max_endpoints};
 
 /// `max-score-picker`.
 pub(crate) const TYPE: PluginType = PluginType {
     name: "max-score-picker",
     summary: "Picks the candidates with the highest scores, ties broken at random.",
-    parameters: &[Parameter {
-        name: "maxNumOfEndpoints",
-        kind: ParameterKind::Integer { default: 1, min: i64::MIN, max: i64::MAX },
-        unit: "endpoints",
-        summary: "How many endpoints to pick, best first; 0 or less means 1.",
-    }],
+    parameters: &[MAX_ENDPOINTS],
     kinds: &[Kind::Picker],
     build,
+    ..PluginType::PLAIN
 };
 
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
-    let max_endpoints = usize::try_from(parameters.integer("maxNumOfEndpoints")).unwrap_or(1).max(1);
-    Plugin { picker: Some(Arc::new(MaxScorePicker { max_endpoints })), ..Plugin::default() }
+    let picker = MaxScorePicker { max_endpoints: max_endpoints(parameters) };
+    Plugin { picker: Some(Arc::new(picker)), ..Plugin::default() }
 }
 
 struct MaxScorePicker {
@@ -49,11 +47,11 @@ impl Picker for MaxScorePicker {
             picks.extend(best(scores, rng));
             return;
         }
-        // A random key per candidate orders ties as a shuffle would.
-        let keyed = (0..).zip(scores).map(|(position, &score)| (score, rng.next_u64(), position));
-        let mut keyed: SmallVec<[(f64, u64, u32); 128]> = keyed.collect();
-        keyed.sort_unstable_by(|a, b| compare(b.0, a.0).then(b.1.cmp(&a.1)));
-        picks.extend(keyed.iter().take(self.max_endpoints).map(|&(_, _, position)| position));
+        let mut top = Top::new(self.max_endpoints);
+        for (position, &score) in (0..).zip(scores) {
+            top.offer(score, rng.next_u64(), position);
+        }
+        top.into_picks(picks);
     }
 }
 
@@ -74,27 +72,13 @@ fn best(scores: &[f64], rng: &mut SmallRng) -> Option<u32> {
     best.map(|(position, _)| position)
 }
 
-/// Orders scores; NaN counts as the lowest, so that no input breaks the order.
-fn compare(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()))
-}
-
 #[cfg(test)]
 mod tests {
-    use epp_framework::endpoint::Load;
-    use epp_framework::plugin::ParameterValue;
-    use epp_framework::slot::SlotNames;
-    use rand::SeedableRng;
-
     use super::*;
-    use crate::testing::Pool;
 
     fn pick(max_endpoints: i64, scores: &[f64], seed: u64) -> Vec<u32> {
-        let mut parameters = Parameters::defaults(TYPE.parameters);
-        parameters.set("maxNumOfEndpoints", ParameterValue::Integer(max_endpoints));
-        let plugin = build(&parameters, &BuildContext::new("picker", &SlotNames::default()));
-        let pool = Pool::new(scores.iter().map(|_| Load::default()));
-        pool.pick(&*plugin.picker.unwrap(), scores, &mut SmallRng::seed_from_u64(seed))
+        let parameters = format!(r#"{{"maxNumOfEndpoints": {max_endpoints}}}"#);
+        crate::testing::pick(&TYPE, &parameters, scores, seed)
     }
 
     /// Name, `maxNumOfEndpoints`, scores, picks, and how many of the first picks may come in any order.
@@ -103,7 +87,7 @@ mod tests {
     #[test]
     fn the_highest_scores_are_picked_in_order() {
         let cases: &[Case<'_>] = &[
-            ("M1", 1, &[10.0, 25.0, 15.0], &[1], 0),
+            ("M1, row 44", 1, &[10.0, 25.0, 15.0], &[1], 0),
             ("M2", 2, &[50.0, 50.0, 30.0], &[0, 1], 2),
             ("M3", 2, &[20.0, 25.0, 30.0], &[2, 1], 0),
             ("M4", 4, &[20.0, 25.0, 30.0], &[2, 1, 0], 0),

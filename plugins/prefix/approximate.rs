@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use epp_framework::endpoint::EndpointId;
 use epp_framework::lifecycle::{Hook, Observer, Producer};
-use epp_framework::plugin::{BuildContext, Parameter, ParameterKind, Parameters};
+use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
+use epp_framework::plugin::BuildContext;
 use epp_framework::request::InferenceRequest;
 use epp_framework::scheduling::{Commit, Cycle, Decision};
 use epp_framework::slot::RequestSlot;
@@ -103,7 +104,7 @@ impl Observer for ApproximatePrefix {
 
 #[cfg(test)]
 mod tests {
-    use epp_framework::plugin::ParameterValue;
+    use epp_framework::parameters::ParameterValue;
     use epp_framework::slot::SlotNames;
 
     use super::*;

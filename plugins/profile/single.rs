@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use epp_framework::plugin::{BuildContext, Kind, Parameters, Plugin, PluginType};
+use epp_framework::parameters::Parameters;
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
 use epp_framework::scheduling::{Cycle, Decision, ProfileHandler, Unschedulable};
 use smallvec::SmallVec;
 
@@ -13,9 +14,9 @@ use smallvec::SmallVec;
 pub(crate) const TYPE: PluginType = PluginType {
     name: "single-profile-handler",
     summary: "Runs the one profile there is, and takes its picks.",
-    parameters: &[],
     kinds: &[Kind::ProfileHandler],
     build,
+    ..PluginType::PLAIN
 };
 
 fn build(_parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {

@@ -7,13 +7,15 @@
 use std::sync::Arc;
 
 use epp_framework::endpoint::Load;
-use epp_framework::plugin::{BuildContext, Kind, Parameter, ParameterKind, Parameters, Plugin, PluginType};
+use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::snapshot::Candidates;
 
 /// `kv-cache-utilization-scorer`.
 pub(crate) const TYPE: PluginType = PluginType {
     name: "kv-cache-utilization-scorer",
+    aliases: &["kv-cache-scorer"],
     summary: "Prefers endpoints whose KV cache is empty.",
     parameters: &[Parameter {
         name: "anticipate",
@@ -23,6 +25,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     }],
     kinds: &[Kind::Scorer],
     build,
+    ..PluginType::PLAIN
 };
 
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {

@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use epp_framework::plugin::{BuildContext, Kind, Parameters, Plugin, PluginType};
+use epp_framework::parameters::Parameters;
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::slot::RequestSlot;
 use epp_framework::snapshot::Candidates;
@@ -21,6 +22,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     parameters: PARAMETERS,
     kinds: &[Kind::Scorer],
     build,
+    ..PluginType::PLAIN
 };
 
 fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
@@ -50,7 +52,7 @@ impl Scorer for PrefixCacheScorer {
 #[cfg(test)]
 mod tests {
     use epp_framework::endpoint::{EndpointId, Load};
-    use epp_framework::plugin::ParameterValue;
+    use epp_framework::parameters::ParameterValue;
     use epp_framework::request::Prompt;
     use epp_framework::slot::SlotNames;
 
@@ -82,7 +84,7 @@ mod tests {
     fn endpoints_score_by_how_much_of_the_prompt_they_were_sent() {
         let (mut pool, plugin) = setup(&[]);
         for (name, model, prompt, to, want) in [
-            ("X1", "test-model1", "aaaaaa", 0, [0.0, 0.0]),
+            ("X1, row 43", "test-model1", "aaaaaa", 0, [0.0, 0.0]),
             ("X2", "test-model2", "bbbbbb", 1, [0.0, 0.0]),
             ("X3", "test-model1", "aaaabbbb", 0, [0.5, 0.0]),
             ("X4", "test-model-new", "aaaabbbb", 0, [0.0, 0.0]),

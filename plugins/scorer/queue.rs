@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use epp_framework::plugin::{BuildContext, Kind, Parameter, ParameterKind, Parameters, Plugin, PluginType};
+use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::snapshot::{Candidate, Candidates};
 
@@ -26,6 +27,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     }],
     kinds: &[Kind::Scorer],
     build,
+    ..PluginType::PLAIN
 };
 
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
@@ -90,7 +92,7 @@ mod tests {
     #[test]
     fn the_shortest_queue_scores_best() {
         let cases: &[(&str, &[u32], &[f64])] = &[
-            ("Q1", &[10, 5, 0], &[0.0, 0.5, 1.0]),
+            ("Q1, row 42", &[10, 5, 0], &[0.0, 0.5, 1.0]),
             ("Q2", &[5, 5], &[1.0, 1.0]),
             ("Q3", &[0, 0], &[1.0, 1.0]),
             ("Q4", &[7], &[1.0]),

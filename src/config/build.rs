@@ -1,14 +1,19 @@
 //! From a configuration to a [`Composition`]: [`compose`], or [`load`] from text.
 //!
 //! Injects the defaults, resolves the references, checks the parameters, and tells every problem it finds. Pure: no
-//! plugin is built here, the caller does that with each instance's `plugin_type.build`.
+//! plugin is built here, the caller does that with each instance's `plugin_type.build`, in `build_order`.
 
-use std::collections::HashMap;
+mod references;
+mod reviews;
 
-use epp_framework::plugin::{Kind, Parameters, PluginType};
+use std::collections::{HashMap, HashSet};
 
-use crate::config::problem::{Position, Problem, Problems, did_you_mean, shown, shown_list};
-use crate::config::{EndpointPickerConfig, PluginSpec, ProfileSpec, parameters, read_into};
+use epp_framework::parameters::Parameters;
+use epp_framework::plugin::{Kind, PluginType};
+
+use crate::config::parameters::{self, Reference};
+use crate::config::problem::{Position, Problem, Problems, shown};
+use crate::config::{EndpointPickerConfig, PluginSpec, ProfileSpec, read_into};
 
 const DEFAULT_PROFILE: &str = "default";
 const DEFAULT_HANDLER: &str = "single-profile-handler";
@@ -29,6 +34,10 @@ pub struct Composition {
     pub profiles: Vec<ProfilePlan>,
     /// The profile handler.
     pub handler: usize,
+    /// The plugin that lists the pool's endpoints, if the configuration names one.
+    pub discovery: Option<usize>,
+    /// All instances, each after those that its parameters refer to.
+    pub build_order: Vec<usize>,
 }
 
 /// One plugin to build.
@@ -40,6 +49,14 @@ pub struct InstancePlan {
     pub plugin_type: &'static PluginType,
     /// Its parameters, validated and complete.
     pub parameters: Parameters,
+    /// The instances that its parameters refer to, each as often as they do.
+    pub references: Vec<usize>,
+}
+
+impl InstancePlan {
+    fn new(name: &str, plugin_type: &'static PluginType, parameters: Parameters) -> Self {
+        Self { name: name.to_owned(), plugin_type, parameters, references: Vec::new() }
+    }
 }
 
 impl std::fmt::Debug for InstancePlan {
@@ -93,6 +110,10 @@ struct Composer<'a> {
     types: &'static [PluginType],
     problems: &'a mut Problems,
     instances: Vec<InstancePlan>,
+    /// The `type` of each instance as the file spells it.
+    spellings: Vec<&'a str>,
+    /// What the parameters of each instance refer to.
+    references: Vec<(usize, Reference)>,
     names: HashMap<String, Declared>,
 }
 
@@ -102,7 +123,8 @@ impl<'a> Composer<'a> {
         types: &'static [PluginType],
         problems: &'a mut Problems,
     ) -> Self {
-        Self { config, types, problems, instances: Vec::new(), names: HashMap::new() }
+        let (instances, spellings, references) = (Vec::new(), Vec::new(), Vec::new());
+        Self { config, types, problems, instances, spellings, references, names: HashMap::new() }
     }
 
     /// The order of the steps is the order in which defaults depend on one another.
@@ -124,6 +146,8 @@ impl<'a> Composer<'a> {
             self.declare(plugin);
         }
         let n_declared = self.instances.len();
+        let build_order = self.resolve_references();
+        let discovery = self.discovery();
         let handler = self.handler();
         let picker = self.default_picker();
         let profiles = if config.profiles.is_empty() {
@@ -133,14 +157,17 @@ impl<'a> Composer<'a> {
             self.warn_of_unreferenced();
             profiles
         };
+        self.review(profiles.iter().flatten(), discovery);
         // An entry that was told about is missing from the lists; the rest cannot stand without it.
         let complete = n_declared == config.plugins.len();
         let profiles = profiles.into_iter().collect::<Option<Vec<_>>>();
-        Some(Composition { instances: self.instances, profiles: profiles?, handler: handler? })
-            .filter(|_| complete)
+        // What was injected refers to nothing.
+        let build_order = build_order.into_iter().chain(n_declared..self.instances.len()).collect();
+        let (instances, profiles, handler) = (self.instances, profiles?, handler?);
+        Some(Composition { instances, profiles, handler, discovery, build_order }).filter(|_| complete)
     }
 
-    fn declare(&mut self, plugin: &PluginSpec) {
+    fn declare(&mut self, plugin: &'a PluginSpec) {
         let Some(name) = &plugin.name else { return };
         if let Some(first) = self.names.get(&name.value) {
             let message =
@@ -152,25 +179,22 @@ impl<'a> Composer<'a> {
         if let Some(type_name) = &plugin.type_name {
             if let Some(plugin_type) = self.find_type(&type_name.value) {
                 let api_version = self.config.api_version;
-                let given = plugin.parameters.as_ref();
-                let parameters =
-                    parameters::read(&name.value, plugin_type, given, api_version, self.problems);
-                declared.instance = Some(self.instances.len());
-                self.instances.push(InstancePlan { name: name.value.clone(), plugin_type, parameters });
+                let (parameters, references) =
+                    parameters::read(plugin, plugin_type, api_version, self.problems);
+                let instance = self.instances.len();
+                declared.instance = Some(instance);
+                self.instances.push(InstancePlan::new(&name.value, plugin_type, parameters));
+                self.spellings.push(&type_name.value);
+                self.references.extend(references.into_iter().map(|reference| (instance, reference)));
             } else {
-                let known = || self.types.iter().map(|plugin_type| plugin_type.name);
-                self.problems.error_with(type_name.at, || {
-                    let hint = did_you_mean(&type_name.value, known());
-                    let known = shown_list(known());
-                    format!("unknown plugin type {}{hint} (known types: {known})", shown(&type_name.value))
-                });
+                self.tell_unknown_type(&type_name.value, type_name.at);
             }
         }
         self.names.insert(name.value.clone(), declared);
     }
 
     fn find_type(&self, name: &str) -> Option<&'static PluginType> {
-        self.types.iter().find(|plugin_type| plugin_type.name == name)
+        self.types.iter().find(|plugin_type| plugin_type.name == name || plugin_type.aliases.contains(&name))
     }
 
     fn has(&self, instance: usize, kind: Kind) -> bool {
@@ -201,7 +225,8 @@ impl<'a> Composer<'a> {
         }
         let instance = self.instances.len();
         let parameters = Parameters::defaults(plugin_type.parameters);
-        self.instances.push(InstancePlan { name: type_name.to_owned(), plugin_type, parameters });
+        self.instances.push(InstancePlan::new(type_name, plugin_type, parameters));
+        self.spellings.push(plugin_type.name);
         let declared = Declared { at: Position::START, instance: Some(instance), referenced: true };
         self.names.insert(type_name.to_owned(), declared);
         Some(instance)
@@ -260,7 +285,9 @@ impl<'a> Composer<'a> {
             self.problems.warning(Position::START, message);
         }
         let mut draft = Draft::new(DEFAULT_PROFILE);
-        for instance in 0..n_declared {
+        // What a tree runs is not run by itself as well.
+        let within: HashSet<_> = self.instances.iter().flat_map(|plan| &plan.references).copied().collect();
+        for instance in (0..n_declared).filter(|instance| !within.contains(instance)) {
             let at = self.position_of(instance);
             self.add(&mut draft, instance, None, at);
         }
@@ -292,11 +319,7 @@ impl<'a> Composer<'a> {
         for reference in &profile.plugins {
             let name = reference.name.value.as_str();
             let Some(declared) = self.names.get_mut(name) else {
-                let names = &self.names;
-                self.problems.error_with(reference.name.at, || {
-                    let hint = did_you_mean(name, names.keys().map(String::as_str));
-                    format!("no plugin is named {}{hint}", shown(name))
-                });
+                self.tell_unknown_name("", name, reference.name.at);
                 continue;
             };
             declared.referenced = true;

@@ -304,6 +304,15 @@ impl Node {
         }
     }
 
+    /// The number, unless it is infinite or NaN.
+    pub fn finite_number(&self) -> Option<f64> {
+        match self.value {
+            Value::Integer(value) => Some(value as f64),
+            Value::Float(value) => Some(value).filter(|value| value.is_finite()),
+            _ => None,
+        }
+    }
+
     /// The number, which may be infinite or NaN, or a problem.
     pub fn number(&self, what: &str, problems: &mut Problems) -> Option<f64> {
         match self.value {

@@ -1,80 +1,191 @@
 //! The `parameters` of one plugin against what its type declares; [`read`] is the entry point.
 //!
-//! Knows the declarations of the framework and nothing of any plugin.
+//! Knows the declarations of the framework and nothing of any plugin. References to other plugins are gathered; whether
+//! they resolve is judged when every plugin is known.
 
 use std::collections::HashMap;
 
-use epp_framework::plugin::{Parameter, ParameterKind, ParameterValue, Parameters, PluginType};
+use epp_framework::parameters::{Parameter, ParameterKind, ParameterValue, Parameters};
+use epp_framework::plugin::{Kind, PluginType};
 
-use crate::config::ApiVersion;
 use crate::config::node::{Node, Value};
-use crate::config::problem::{Problems, Severity, did_you_mean, shown, shown_list};
+use crate::config::problem::{Position, Problems, Severity, did_you_mean, shown, shown_list};
+use crate::config::{ApiVersion, PluginSpec};
 
-/// Reads the parameters of the plugin `name`; what is absent, or wrong and told, has its default.
+/// A parameter that names another plugin.
+#[derive(Clone, Debug)]
+pub(super) struct Reference {
+    /// The name.
+    pub(super) name: String,
+    /// What the plugin must be.
+    pub(super) to: Kind,
+    /// Where the name is written.
+    pub(super) at: Position,
+    /// The same as a path: `plugins[4].parameters.current.pluginRef`.
+    pub(super) path: String,
+}
+
+/// Reads the parameters of a plugin; what is absent, or wrong and told, has its default.
 ///
 /// Keys are compared as Go's decoder did: without regard to case. What v1.0.1 ignored is a warning.
 pub(super) fn read(
-    name: &str,
+    spec: &PluginSpec,
     plugin_type: &'static PluginType,
-    node: Option<&Node>,
     api_version: ApiVersion,
     problems: &mut Problems,
-) -> Parameters {
-    let declared = plugin_type.parameters;
-    let mut parameters = Parameters::defaults(declared);
-    let Some(node) = node else { return parameters };
-    let what = format!("plugin {}", shown(name));
-    let Some(fields) = node.fields(&format!("{what}: `parameters`"), problems) else { return parameters };
-    let mut given: HashMap<&str, &str> = HashMap::new();
-    for (key, at, value) in fields.iter() {
-        let exact = declared.iter().find(|parameter| parameter.name == key);
-        let folded = || declared.iter().find(|parameter| parameter.name.eq_ignore_ascii_case(key));
-        let Some(parameter) = exact.or_else(folded) else {
-            // Even strict versions never look at the parameters of a plugin that has none.
-            let strict = api_version == ApiVersion::LlmD && !declared.is_empty();
-            let severity = if strict { Severity::Error } else { Severity::Warning };
-            problems.push_with(severity, at, || {
-                let ignored = if strict { "" } else { " (ignored)" };
-                let hint = expected_keys(key, declared);
-                format!("{what}: unknown parameter {}{hint}{ignored}", shown(key))
-            });
-            continue;
-        };
-        if let Some(other) = given.insert(parameter.name, key) {
-            problems.error(at, format!("{what}: {} and {} are the same parameter", shown(other), shown(key)));
-            continue;
-        }
-        if exact.is_none() {
-            problems.warning(at, format!("{what}: {} is read as {}", shown(key), shown(parameter.name)));
-        }
-        match read_value(parameter, value) {
-            Ok(Some(value)) => parameters.set(parameter.name, value),
-            Ok(None) => {}
-            Err(expected) => {
-                value.mismatch(&format!("{what}: parameter {}", shown(parameter.name)), &expected, problems);
-            }
-        }
-    }
-    parameters
+) -> (Parameters, Vec<Reference>) {
+    let name = spec.name.as_ref().map_or("", |name| name.value.as_str());
+    let plugin = format!("plugin {}", shown(name));
+    // Even strict versions never look at the parameters of a plugin that has none.
+    let strict = api_version == ApiVersion::LlmD && !plugin_type.parameters.is_empty();
+    let mut reader = Reader { plugin, strict, problems, references: Vec::new(), depth: 0 };
+    let level =
+        Level { declared: plugin_type.parameters, path: format!("plugins[{}].parameters", spec.index) };
+    let parameters = reader.level(&level, spec.parameters.as_ref(), spec.at);
+    (parameters, reader.references)
 }
 
-/// The value, `None` for `null`, or what was expected.
-fn read_value(parameter: &Parameter, node: &Node) -> Result<Option<ParameterValue>, String> {
-    if node.value == Value::Null {
-        return Ok(None);
+struct Reader<'a> {
+    /// ``plugin `name` ``.
+    plugin: String,
+    /// Whether unknown keys are errors.
+    strict: bool,
+    problems: &'a mut Problems,
+    references: Vec<Reference>,
+    /// How many maps we are in.
+    depth: usize,
+}
+
+/// One map of parameters.
+struct Level {
+    declared: &'static [Parameter],
+    /// The map as a path.
+    path: String,
+}
+
+impl Reader<'_> {
+    /// Reads a map, or the lack of one.
+    fn level(&mut self, level: &Level, node: Option<&Node>, at: Position) -> Parameters {
+        let mut parameters = Parameters::defaults(level.declared);
+        let what = match self.depth {
+            0 => format!("{}: `parameters`", self.plugin),
+            _ => format!("{}: `{}`", self.plugin, level.path),
+        };
+        let mut given: HashMap<&str, &str> = HashMap::new();
+        if let Some(node) = node {
+            let Some(fields) = node.fields(&what, self.problems) else { return parameters };
+            for (key, at, value) in fields.iter() {
+                let Some(parameter) = self.find(level, key, at) else { continue };
+                if let Some(other) = given.insert(parameter.name, key) {
+                    let message = format!("{} and {} are the same parameter", shown(other), shown(key));
+                    self.problems.error(at, format!("{}: {message}", self.plugin));
+                    continue;
+                }
+                if parameter.name != key {
+                    let message = format!("{} is read as {}", shown(key), shown(parameter.name));
+                    self.problems.warning(at, format!("{}: {message}", self.plugin));
+                }
+                if value.value == Value::Null {
+                    given.remove(parameter.name);
+                } else if let Some(value) = self.value(level, parameter, value) {
+                    parameters.set(parameter.name, value);
+                }
+            }
+        }
+        for parameter in level.declared {
+            if parameter.kind.is_required() && !given.contains_key(parameter.name) {
+                self.problems.error(at, format!("{} is required", self.whose(level, parameter)));
+            }
+        }
+        parameters
     }
-    let value = match parameter.kind {
-        ParameterKind::Boolean { .. } => match node.value {
-            Value::Boolean(value) => Some(ParameterValue::Boolean(value)),
-            _ => None,
-        },
-        ParameterKind::Integer { min, max, .. } => node
-            .whole_number()
-            .and_then(|value| i64::try_from(value).ok())
-            .filter(|value| (min..=max).contains(value))
-            .map(ParameterValue::Integer),
-    };
-    value.map(Some).ok_or_else(|| expected_value(&parameter.kind))
+
+    /// The parameter that `key` means, or a problem.
+    fn find(&mut self, level: &Level, key: &str, at: Position) -> Option<&'static Parameter> {
+        let exact = level.declared.iter().find(|parameter| parameter.name == key);
+        let folded = || level.declared.iter().find(|parameter| parameter.name.eq_ignore_ascii_case(key));
+        let found = exact.or_else(folded);
+        if found.is_none() {
+            let severity = if self.strict { Severity::Error } else { Severity::Warning };
+            self.problems.push_with(severity, at, || {
+                let ignored = if self.strict { "" } else { " (ignored)" };
+                let hint = expected_keys(key, level.declared);
+                let within = if self.depth == 0 { String::new() } else { format!(" in `{}`", level.path) };
+                format!("{}: unknown parameter {}{within}{hint}{ignored}", self.plugin, shown(key))
+            });
+        }
+        found
+    }
+
+    /// How messages call a parameter: those that hang together with others by their whole path.
+    fn whose(&self, level: &Level, parameter: &Parameter) -> String {
+        match parameter.kind {
+            ParameterKind::Reference { .. } | ParameterKind::Map { .. } => {
+                format!("{}: `{}.{}`", self.plugin, level.path, parameter.name)
+            }
+            _ => format!("{}: parameter {}", self.plugin, shown(parameter.name)),
+        }
+    }
+
+    /// The value, or a problem.
+    fn value(&mut self, level: &Level, parameter: &Parameter, node: &Node) -> Option<ParameterValue> {
+        let value = match parameter.kind {
+            ParameterKind::Boolean { .. } => match node.value {
+                Value::Boolean(value) => Some(ParameterValue::Boolean(value)),
+                _ => None,
+            },
+            ParameterKind::Integer { min, max, .. } => node
+                .whole_number()
+                .and_then(|value| i64::try_from(value).ok())
+                .filter(|value| (min..=max).contains(value))
+                .map(ParameterValue::Integer),
+            ParameterKind::Float { min, max, .. } => {
+                node.finite_number().filter(|value| (min..=max).contains(value)).map(ParameterValue::Float)
+            }
+            ParameterKind::Text | ParameterKind::Reference { .. } => match &node.value {
+                Value::String(value) if !value.is_empty() => {
+                    self.gather(level, parameter, value, node.at);
+                    Some(match parameter.kind {
+                        ParameterKind::Text => ParameterValue::Text(value.clone()),
+                        _ => ParameterValue::Reference(value.clone()),
+                    })
+                }
+                _ => None,
+            },
+            ParameterKind::Map { fields, one_of, .. } => {
+                let path = format!("{}.{}", level.path, parameter.name);
+                Some(self.map(&Level { declared: fields(), path }, one_of, node))
+            }
+        };
+        if value.is_none() {
+            node.mismatch(&self.whose(level, parameter), &expected_value(&parameter.kind), self.problems);
+        }
+        value
+    }
+
+    fn gather(&mut self, level: &Level, parameter: &Parameter, name: &str, at: Position) {
+        if let ParameterKind::Reference { to } = parameter.kind {
+            let path = format!("{}.{}", level.path, parameter.name);
+            self.references.push(Reference { name: name.to_owned(), to, at, path });
+        }
+    }
+
+    /// A map within a map; how deep that goes is bounded by the parser.
+    fn map(&mut self, level: &Level, one_of: bool, node: &Node) -> ParameterValue {
+        let n_told = self.problems.n_errors();
+        self.depth += 1;
+        let parameters = self.level(level, Some(node), node.at);
+        self.depth -= 1;
+        let n_given = level.declared.iter().filter(|parameter| parameters.has(parameter.name)).count();
+        // What was wrong with a field was told; that the map lacks it is no news then.
+        if one_of && n_given != 1 && self.problems.n_errors() == n_told {
+            let names = level.declared.iter().map(|parameter| shown(parameter.name)).collect::<Vec<_>>();
+            let found = if n_given == 0 { "neither" } else { "both" };
+            let message = format!("`{}`: expected either {}, found {found}", level.path, names.join(" or "));
+            self.problems.error(node.at, format!("{}: {message}", self.plugin));
+        }
+        ParameterValue::Map(parameters)
+    }
 }
 
 fn expected_value(kind: &ParameterKind) -> String {
@@ -84,6 +195,10 @@ fn expected_value(kind: &ParameterKind) -> String {
         ParameterKind::Integer { min, max: i64::MAX, .. } => format!("an integer of at least {min}"),
         ParameterKind::Integer { min: i64::MIN, max, .. } => format!("an integer of at most {max}"),
         ParameterKind::Integer { min, max, .. } => format!("an integer from {min} to {max}"),
+        ParameterKind::Float { min, max, .. } => format!("a number from {min} to {max}"),
+        ParameterKind::Text => "a string that is not empty".to_owned(),
+        ParameterKind::Reference { .. } => "the name of a plugin".to_owned(),
+        ParameterKind::Map { .. } => "a map".to_owned(),
     }
 }
 

@@ -127,6 +127,11 @@ impl Problems {
         self.errors > 0
     }
 
+    /// How many errors were added, kept or not.
+    pub fn n_errors(&self) -> usize {
+        self.errors
+    }
+
     /// The problems, in file order. Where some were only counted, a last one says how many; it is an error if any
     /// error was added.
     pub fn into_vec(mut self) -> Vec<Problem> {

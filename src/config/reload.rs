@@ -81,7 +81,15 @@ pub async fn run(
         };
         match result {
             Ok(composition) => {
-                pool.swap_pipeline(Pipeline::build(&composition, &pool.slots, Some(&pool.pipeline())));
+                let before = pool.pipeline();
+                let pipeline = Pipeline::build(&composition, &pool.slots, Some(&before));
+                if pipeline.discovery != before.discovery {
+                    tracing::warn!(
+                        file = name,
+                        "`dataLayer.discovery` changed, which a restart is needed for"
+                    );
+                }
+                pool.swap_pipeline(pipeline);
                 pool.metrics.config_reloads.with_label_values(&["ok"]).inc();
                 tracing::info!(file = name, "configuration reloaded");
             }

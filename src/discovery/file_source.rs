@@ -18,21 +18,24 @@ use crate::pool::PoolState;
 /// The endpoints file, as a source of the pool.
 pub struct FileSource {
     watch: FileWatch,
+    follow: bool,
     writer: StoreWriter,
     pool: Arc<PoolState>,
     known: Vec<EndpointMeta>,
 }
 
 impl FileSource {
-    /// Makes the source of `pool`; reads nothing yet.
-    pub fn new(path: PathBuf, interval: Duration, writer: StoreWriter, pool: Arc<PoolState>) -> Self {
-        Self { watch: FileWatch::new(path, interval), writer, pool, known: Vec::new() }
+    /// Makes the source of `pool`; reads nothing yet. Without an interval the file is read once only.
+    pub fn new(path: PathBuf, follow: Option<Duration>, writer: StoreWriter, pool: Arc<PoolState>) -> Self {
+        let watch = FileWatch::new(path, follow.unwrap_or_default());
+        Self { watch, follow: follow.is_some(), writer, pool, known: Vec::new() }
     }
 
     /// Reads the file for the first time. With any error, all problems are in the error.
     pub fn first(&mut self) -> anyhow::Result<()> {
         let name = self.name();
-        let text = self.watch.first_read().with_context(|| format!("cannot read --endpoints-file {name}"))?;
+        let text =
+            self.watch.first_read().with_context(|| format!("cannot read the endpoints file {name}"))?;
         match read(&name, &text, &self.pool.namespace) {
             Ok(file) => self.apply(file),
             Err(problems) => bail!("the endpoints file is refused:\n{}", problems.join("\n")),
@@ -40,9 +43,12 @@ impl FileSource {
         Ok(())
     }
 
-    /// Follows the file for ever.
+    /// Follows the file for ever, or waits for ever if it is not to be followed.
     pub async fn run(mut self) -> anyhow::Result<()> {
         let name = self.name();
+        if !self.follow {
+            std::future::pending::<()>().await;
+        }
         loop {
             let result = match self.watch.changed().await {
                 Ok(text) => read(&name, &text, &self.pool.namespace),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use epp_framework::endpoint::{Cost, Endpoint, EndpointId, EndpointMeta, ScrapedLoad};
 use epp_framework::request::Prompt;
+use epp_framework::scheduling::Decision;
 use epp_framework::snapshot::Snapshot;
 use epp_framework::time::Timestamp;
 use rand::SeedableRng;
@@ -12,7 +13,7 @@ use rand::rngs::SmallRng;
 use super::*;
 use crate::config::build;
 use crate::raw_request::Subset;
-use crate::recorder::Recorder;
+use crate::recorder::{DecisionRecord, Recorder};
 use crate::scheduling::{Occasion, Scratch};
 
 const NOW: Timestamp = Timestamp(1);
@@ -50,8 +51,17 @@ impl Rig {
         let prompt = Prompt::Text("a conversation that goes on. ".repeat(40));
         let mut request = InferenceRequest { prompt, ..InferenceRequest::default() };
         pipeline.produce(&Hook { now: NOW, pool: &self.pool }, &mut request);
+        let (record, decision) = self.decide(pipeline, &request);
+        let profile = &record.profiles()[0];
+        let at =
+            profile.scorers.iter().position(|(name, _)| &**name != "queue-scorer").expect("it is referenced");
+        let scores = profile.candidates.iter().map(|candidate| candidate.scores[at]);
+        (scores.fold(0.0, f64::max), decision.targets[0])
+    }
+
+    fn decide(&self, pipeline: &Pipeline, request: &InferenceRequest) -> (DecisionRecord, Decision) {
         let occasion = Occasion {
-            request: &request,
+            request,
             pool: &self.pool,
             subset: &Subset::Any,
             staleness: Duration::from_secs(1),
@@ -60,13 +70,8 @@ impl Rig {
         };
         let (mut recorder, mut rng) = (Recorder::default(), SmallRng::seed_from_u64(1));
         let decided = pipeline.scheduler.decide(&occasion, &mut Scratch::default(), &mut rng, &mut recorder);
-        let (decision, _reservations) = decided.expect("nobody is filtered");
-        let record = recorder.last(1, None).remove(0);
-        let profile = &record.profiles()[0];
-        let at =
-            profile.scorers.iter().position(|(name, _)| &**name != "queue-scorer").expect("it is referenced");
-        let scores = profile.candidates.iter().map(|candidate| candidate.scores[at]);
-        (scores.fold(0.0, f64::max), decision.targets[0])
+        let (decision, _reservations) = decided.expect("somebody is left");
+        (recorder.last(1, None).remove(0), decision)
     }
 }
 
@@ -106,6 +111,45 @@ fn a_rebuilt_pipeline_keeps_what_unchanged_plugins_learned() {
         assert!(!keeps || picked == home, "{name}: the request goes where its prefix is");
         assert_close(rig.send(&after).0, 1.0, &format!("{name}: the new one learns on"));
     }
+}
+
+/// Only the filter at the end of the chain changes, not the parameters of the trees above it.
+#[test]
+fn a_tree_is_rebuilt_with_what_it_refers_to() {
+    let config = |threshold: u32| {
+        format!(
+            "plugins:\n- {{type: decision-tree-filter, name: tree, parameters: {{current: {{pluginRef: inner}}}}}}\n\
+             - {{type: decision-tree-filter, name: inner, parameters: {{current: {{pluginRef: low}}}}}}\n\
+             - {{type: low-queue-filter, name: low, parameters: {{threshold: {threshold}}}}}\n\
+             schedulingProfiles:\n- {{name: default, plugins: [{{pluginRef: tree}}]}}\n"
+        )
+    };
+    let rig = Rig::new();
+    for (endpoint, waiting) in rig.pool.endpoints.iter().zip([5, 10, 20]) {
+        let load = ScrapedLoad { waiting: Some(waiting), ..ScrapedLoad::default() };
+        endpoint.store_scrape(endpoint.begin_scrape(), &load, NOW);
+    }
+    let mut before = rig.build(&config(5), None);
+    for (threshold, want) in [(5, 1), (10, 2), (10, 2), (20, 3), (5, 1)] {
+        let after = rig.build(&config(threshold), Some(&before));
+        let (record, _) = rig.decide(&after, &InferenceRequest::default());
+        assert_eq!(record.profiles()[0].candidates.len(), want, "up to {threshold}");
+        before = after;
+    }
+}
+
+#[test]
+fn only_headers_that_a_plugin_reads_reach_the_request() {
+    let rig = Rig::new();
+    let find = |name: &str| (name == "test-epp-endpoint-selection").then_some("10.0.0.2");
+    let plain = rig.build(&config("prefix", "", "", ""), None).headers(find);
+    assert_eq!(plain.get("test-epp-endpoint-selection"), None, "nobody reads it");
+    let pipeline = rig.build("plugins: [{type: header-based-testing-filter}]", None);
+    let headers = pipeline.headers(find);
+    assert_eq!(headers.get("test-epp-endpoint-selection"), Some("10.0.0.2"));
+    assert_eq!(format!("{headers:?}"), r#"["test-epp-endpoint-selection"]"#, "values are not printed");
+    let request = InferenceRequest { headers, ..InferenceRequest::default() };
+    assert_eq!(rig.decide(&pipeline, &request).1.targets[0], 1);
 }
 
 #[track_caller]

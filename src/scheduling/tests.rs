@@ -4,7 +4,7 @@ mod fakes;
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-use epp_framework::plugin::ParameterValue;
+use epp_framework::parameters::ParameterValue;
 use smallvec::smallvec;
 
 use super::*;

@@ -6,7 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use epp_framework::endpoint::{LoraAdapters, ScrapedLoad};
+use epp_framework::endpoint::ScrapedLoad;
+use epp_framework::lora::LoraAdapters;
 use smallvec::SmallVec;
 
 use super::exposition::{LabelValue, Labels, Sample, WantedNames, scan};

@@ -1,4 +1,4 @@
-//! The scheduler under the seeds' configuration, deciding on one request again and again: entry point [`Decisions`].
+//! The scheduler under some configuration, deciding on one request again and again: entry point [`Decisions`].
 //!
 //! Shared by the bench and the test that count allocations. No lock, no clock: both belong to the pool around it.
 
@@ -13,6 +13,7 @@ use epp::recorder::Recorder;
 use epp::scheduling::{Occasion, Scratch};
 use epp_framework::endpoint::{Cost, Endpoint, EndpointId, EndpointMeta, ScrapedLoad};
 use epp_framework::lifecycle::Hook;
+use epp_framework::lora::LoraAdapters;
 use epp_framework::request::{InferenceRequest, Prompt};
 use epp_framework::slot::SlotNames;
 use epp_framework::snapshot::Snapshot;
@@ -21,6 +22,10 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 const SEED_CONFIG: &str = include_str!("../../config/default-plugins.yaml");
+const TREE_CONFIG: &str = include_str!("../it/fixtures/config/v051-tree.yaml");
+
+/// Model of the request, and adapter of some endpoints.
+const ADAPTER: &str = "meta-llama/Llama-3.1-8B-Instruct";
 
 const NOW: Timestamp = Timestamp(1);
 const COST: Cost = Cost { requests: 1, prompt_tokens: 128, output_tokens: 64 };
@@ -49,12 +54,22 @@ impl Decisions {
 
     /// Decides on a request that no cache can help.
     pub(crate) fn without_a_prompt(n_endpoints: u32) -> Self {
-        let (composition, _) = build::load(SEED_CONFIG, epp_plugins::BUILT_IN);
-        let composition = composition.expect("the seeds' configuration is valid");
+        Self::under(SEED_CONFIG, n_endpoints)
+    }
+
+    /// The same by the decision tree of v0.5.1; every second endpoint runs the adapter.
+    pub(crate) fn by_a_tree(n_endpoints: u32) -> Self {
+        Self::under(TREE_CONFIG, n_endpoints)
+    }
+
+    /// The same under a configuration.
+    pub(crate) fn under(config: &str, n_endpoints: u32) -> Self {
+        let (composition, _) = build::load(config, epp_plugins::BUILT_IN);
+        let composition = composition.expect("the configuration is valid");
         let request = InferenceRequest {
             request_id: "5b1c6b52-7c0e-4a53-9d0c-1f7f9c9b8a11".to_owned(),
             model: "meta-llama/Llama-3.1-8B-Instruct".to_owned(),
-            target_model: "meta-llama/Llama-3.1-8B-Instruct".to_owned(),
+            target_model: ADAPTER.to_owned(),
             ..InferenceRequest::default()
         };
         let mut decisions = Self {
@@ -106,5 +121,7 @@ fn endpoint(slot: u32) -> Arc<Endpoint> {
         num_gpu_blocks: Some(10_000),
     };
     endpoint.store_scrape(endpoint.begin_scrape(), &idle, NOW);
+    let running = if slot.is_multiple_of(2) { vec![ADAPTER.to_owned()] } else { Vec::new() };
+    endpoint.store_lora(LoraAdapters { running, waiting: Vec::new(), max: 4 });
     Arc::new(endpoint)
 }

@@ -7,12 +7,47 @@ use decisions::Decisions;
 /// The recorder's ring, twice over.
 const N_WARM_UP: usize = 600;
 
+/// A tree within a tree: the inner one leaves nobody, so the outer one starts over.
+const FAILING_TREE: &str = "
+plugins:
+- {type: low-queue-filter, parameters: {threshold: 0}}
+- {type: least-kv-cache-filter}
+- {type: header-based-testing-filter, name: nobody}
+- type: decision-tree-filter
+  name: inner
+  parameters: {current: {pluginRef: low-queue-filter}, nextOnSuccess: {pluginRef: nobody}}
+- type: decision-tree-filter
+  name: tree
+  parameters: {current: {pluginRef: inner}, nextOnFailure: {pluginRef: least-kv-cache-filter}}
+schedulingProfiles:
+- {name: default, plugins: [{pluginRef: tree}]}
+";
+
+/// LoRA scores for those that a header names, of which up to four are picked.
+fn several(picker: &str, n_endpoints: u32) -> Decisions {
+    let mut decisions = Decisions::under(
+        &format!(
+            "plugins: [{{type: lora-affinity-scorer}}, {{type: header-based-testing-filter}}, \
+             {{type: {picker}, parameters: {{maxNumOfEndpoints: 4}}}}]"
+        ),
+        n_endpoints,
+    );
+    let named: Vec<_> = (0..n_endpoints.min(200)).rev().map(|n| format!("10.0.0.{n}")).collect();
+    decisions.request.headers = [("test-epp-endpoint-selection", named.join(","))].into_iter().collect();
+    decisions
+}
+
 #[test]
 fn a_warm_decision_allocates_nothing() {
     for n_endpoints in [1, 10, 16, 17, 100, 1000] {
         for (name, mut decisions) in [
             ("known prompt", Decisions::of_a_known_prompt(n_endpoints)),
             ("no prompt", Decisions::without_a_prompt(n_endpoints)),
+            ("tree", Decisions::by_a_tree(n_endpoints)),
+            ("failing tree", Decisions::under(FAILING_TREE, n_endpoints)),
+            ("several, by score", several("max-score-picker", n_endpoints)),
+            ("several, at random", several("random-picker", n_endpoints)),
+            ("several, by weight", several("weighted-random-picker", n_endpoints)),
         ] {
             let cold = allocation_counter::measure(|| decisions.decide_often(N_WARM_UP));
             assert!(cold.count_total > 0, "the counter counts");

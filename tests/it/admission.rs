@@ -37,8 +37,8 @@ async fn ask(epp: &Hermetic, objective: Option<&str>, model: &str) -> (i32, Stri
     outcome(&answers)
 }
 
-const FULL: &[Pod] = &[(6, 0.2), (0, 0.85), (10, 0.9)];
-const ROOM: &[Pod] = &[(4, 0.2), (0, 0.85), (10, 0.9)];
+const FULL: &[Pod] = &[(6, 0.2, ""), (0, 0.85, ""), (10, 0.9, "")];
+const ROOM: &[Pod] = &[(4, 0.2, ""), (0, 0.85, ""), (10, 0.9, "")];
 
 /// Rows 4 and U13 of the specification (v1.0.1); rows 20 to 23, 32 to 35 of that of v0.5.1.
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn rows_20_21_22_refusals_are_worded_as_compat_says() {
             Some("rejected-no-endpoints"),
         ),
     ] {
-        let epp = Hermetic::with_rules(&[(0, 0.2)], rules(compat)).await;
+        let epp = Hermetic::with_rules(&[(0, 0.2, "")], rules(compat)).await;
         let messages = [request_headers(&[], false), request_body(r#"{"model":"m","prompt":"hello"}"#, true)]
             .map(|message| with_subset(message, &["192.168.1.99:8000"]));
         let (answers, _) = epp.exchange(messages.into()).await;

@@ -21,7 +21,7 @@ type PromptOf = fn(usize) -> String;
 
 /// An idle pool under the seeds' configuration.
 fn idle(n_endpoints: usize) -> Arc<PoolState> {
-    pool(&vec![(0, 0.0); n_endpoints], SEED_CONFIG, epp_plugins::BUILT_IN)
+    pool(&vec![(0, 0.0, ""); n_endpoints], SEED_CONFIG, epp_plugins::BUILT_IN)
 }
 
 /// Places a request as the director does: producers, then the decision.

@@ -99,11 +99,11 @@ fn rejected(answers: &[ProcessingResponse]) -> (i32, String) {
     (page.status.as_ref().expect("a status").code, String::from_utf8(page.body.clone()).expect("UTF-8"))
 }
 
-const THREE: &[Pod] = &[(3, 0.2), (0, 0.1), (10, 0.2)];
+const THREE: &[Pod] = &[(3, 0.2, ""), (0, 0.1, ""), (10, 0.2, "")];
 
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "most of it is the table")]
-async fn rows_1_2_4_7_8_18_19_requests_are_routed() {
+async fn rows_1_2_3_4_7_8_18_19_requests_are_routed() {
     let split = |model: &str, target: &str| {
         let whole = body(model, "test6");
         let (first, second) = whole.split_at(whole.find(model).expect("the model") + 3);
@@ -118,7 +118,7 @@ async fn rows_1_2_4_7_8_18_19_requests_are_routed() {
         ("1", THREE, req("test1", "my-model", "my-model-12345"), 2, "my-model", "my-model-12345", "test1", 2),
         (
             "2",
-            &[(0, 0.2), (0, 0.1), (10, 0.2)],
+            &[(0, 0.2, "foo,bar"), (0, 0.1, "foo,sql-lora-1fdg2"), (10, 0.2, "foo,bar")],
             req("test2", "sql-lora", "sql-lora-1fdg2"),
             2,
             "sql-lora",
@@ -127,8 +127,18 @@ async fn rows_1_2_4_7_8_18_19_requests_are_routed() {
             2,
         ),
         (
+            "3",
+            &[(10, 0.2, "foo,bar"), (10, 0.4, "foo,sql-lora-1fdg2"), (10, 0.3, "foo")],
+            req("test3", "sql-lora", "sql-lora-1fdg2"),
+            2,
+            "sql-lora",
+            "sql-lora-1fdg2",
+            "test3",
+            2,
+        ),
+        (
             "4",
-            &[(6, 0.2), (0, 0.85), (10, 0.9)],
+            &[(6, 0.2, "foo,bar,sql-lora-1fdg2"), (0, 0.85, "foo"), (10, 0.9, "foo")],
             req("test4", "sql-lora", "sql-lora-1fdg2"),
             1,
             "sql-lora",
@@ -138,7 +148,11 @@ async fn rows_1_2_4_7_8_18_19_requests_are_routed() {
         ),
         (
             "7",
-            &[(4, 0.2), (4, 0.85), (10, 0.9)],
+            &[
+                (4, 0.2, "foo,bar,sql-lora-1fdg3"),
+                (4, 0.85, "foo,sql-lora-1fdg3"),
+                (10, 0.9, "foo,sql-lora-1fdg3"),
+            ],
             split("sql-lora-sheddable", "sql-lora-1fdg3"),
             1,
             "sql-lora-sheddable",
@@ -148,7 +162,7 @@ async fn rows_1_2_4_7_8_18_19_requests_are_routed() {
         ),
         (
             "8",
-            &[(4, 0.2), (0, 0.85), (10, 0.9)],
+            &[(4, 0.2, ""), (0, 0.85, ""), (10, 0.9, "")],
             split("direct-model", "direct-model"),
             1,
             "direct-model",
@@ -256,7 +270,7 @@ async fn rows_9_10_11_responses_pass_unchanged() {
         ("10", &[("no healthy upstream", true)]),
         ("11", &[(json, false), ("", true)]),
     ] {
-        let epp = Hermetic::start(&[(4, 0.2)]).await;
+        let epp = Hermetic::start(&[(4, 0.2, "")]).await;
         let mut messages = vec![response_headers(&[("content-type", "application/json")])];
         messages.extend(pieces.iter().map(|(piece, end)| response_body(piece, *end)));
         let (answers, end) = epp.exchange(messages).await;
@@ -300,7 +314,7 @@ async fn row_12_usage_of_a_stream_is_counted() {
 
 #[tokio::test]
 async fn row_14_a_request_without_a_body_goes_to_any_pod() {
-    let epp = Hermetic::start(&[(4, 0.2)]).await;
+    let epp = Hermetic::start(&[(4, 0.2, "")]).await;
     let headers = request_headers(&[("content-type", "text/event-stream"), ("status", "200")], true);
     let (answers, end) = epp.exchange(vec![headers]).await;
     assert!(end.is_ok(), "{end:?}");
@@ -309,10 +323,28 @@ async fn row_14_a_request_without_a_body_goes_to_any_pod() {
     assert_eq!(routed.set["x-request-id"].len(), 36, "a request id was made");
 }
 
+/// The testing filter reads its header, and nothing else may choose.
+#[tokio::test]
+async fn ht1_ht2_a_request_names_its_endpoint_in_tests() {
+    let config = "plugins: [{type: header-based-testing-filter}]";
+    let epp = Hermetic::with_config(THREE, config, epp_plugins::BUILT_IN).await;
+    for (row, header, want) in [
+        ("HT2", "192.168.1.3", Some("192.168.1.3:8000")),
+        ("HT2", "192.168.1.9,192.168.1.1:8000", Some("192.168.1.1:8000")),
+        ("HT1", "", None),
+    ] {
+        let headers = request_headers(&[("test-epp-endpoint-selection", header)], false);
+        let (answers, end) = epp.exchange(vec![headers, request_body(body("m", "p"), true)]).await;
+        assert!(end.is_ok(), "row {row}: {end:?}");
+        let refused = matches!(answers[0].response, Some(Response::ImmediateResponse(_)));
+        assert_eq!((!refused).then(|| routed(answers).destination).as_deref(), want, "row {row}");
+    }
+}
+
 /// Rows 97 to 102, and that a port in the hint narrows it where it names an endpoint.
 #[tokio::test]
 async fn rows_97_to_102_subset_hints() {
-    let epp = Hermetic::start(&[(0, 0.5), (0, 0.5), (0, 0.0)]).await;
+    let epp = Hermetic::start(&[(0, 0.5, ""), (0, 0.5, ""), (0, 0.0, "")]).await;
     let send = async |hint: Option<Kind>| {
         let mut messages = req("a prompt", "m", "m");
         if let Some(hint) = hint {

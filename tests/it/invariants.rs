@@ -63,6 +63,7 @@ static TYPES: std::sync::LazyLock<Vec<PluginType>> = std::sync::LazyLock::new(||
         parameters: &[],
         kinds: &[Kind::Scorer],
         build: |_, _| Plugin { scorer: Some(Arc::new(Panicking)), ..Plugin::default() },
+        ..PluginType::PLAIN
     };
     let built_in = epp_plugins::BUILT_IN.iter().map(|plugin| PluginType { ..*plugin });
     built_in.chain([panicking]).collect()
@@ -72,7 +73,7 @@ static TYPES: std::sync::LazyLock<Vec<PluginType>> = std::sync::LazyLock::new(||
 #[tokio::test]
 async fn a_stream_that_fails_inside_never_ends_with_ok() {
     let config = "plugins: [{type: panicking-scorer}]\n";
-    let epp = Hermetic::with_config(&[(0, 0.0)], config, &TYPES).await;
+    let epp = Hermetic::with_config(&[(0, 0.0, "")], config, &TYPES).await;
     let request = || vec![request_headers(&[], false), request_body(r#"{"model":"m","prompt":"a"}"#, true)];
     for _ in 0..2 {
         let (answers, end) = epp.exchange(request()).await;

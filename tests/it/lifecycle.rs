@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::Parser;
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -238,12 +239,18 @@ fn a_start_that_cannot_work_is_refused_with_every_reason() {
     fs::write(path("bad.yaml"), "endpoints:\n- {name: a, address: x, port: 0}\n- {name: a, port: 1}\n")
         .unwrap();
     fs::write(path("config.yaml"), "kind: Nonsense\nplugins: []\n").unwrap();
+    fs::write(path("discovery.yaml"), file_discovery("/elsewhere.yaml", true)).unwrap();
     for (args, reasons) in [
         (vec![], vec!["poolName", "--pool-name"]),
         (vec!["--pool-name", "p"], vec!["--endpoints-file"]),
         (vec!["--pool-name", "p", "--endpoints-file", "/nowhere"], vec!["/nowhere"]),
         (vec!["--pool-name", "p", "--endpoints-file", "BAD"], vec![":2:", ":3:", "`x`", "already listed"]),
         (vec!["--pool-name", "p", "--endpoints-file", "GOOD", "--config-file", "CONFIG"], vec!["Nonsense"]),
+        (vec!["--pool-name", "p", "--config-file", "DISCOVERY"], vec!["/elsewhere.yaml"]),
+        (
+            vec!["--pool-name", "p", "--endpoints-file", "GOOD", "--config-file", "DISCOVERY"],
+            vec!["good.yaml", "/elsewhere.yaml", "only one"],
+        ),
         (
             vec!["--pool-name", "p", "--endpoints-file", "GOOD", "--cert-path", "/nowhere"],
             vec!["/nowhere/tls.crt"],
@@ -274,6 +281,7 @@ fn a_start_that_cannot_work_is_refused_with_every_reason() {
             "BAD" => path("bad.yaml"),
             "GOOD" => path("good.yaml"),
             "CONFIG" => path("config.yaml"),
+            "DISCOVERY" => path("discovery.yaml"),
             other => other.to_owned(),
         };
         let said = refused_start(&args.iter().map(real).collect::<Vec<_>>());
@@ -281,6 +289,45 @@ fn a_start_that_cannot_work_is_refused_with_every_reason() {
             assert!(said.contains(reason), "{args:?}: {reason:?} is missing in\n{said}");
         }
     }
+}
+
+/// A configuration whose endpoints stand in the file at `path`.
+fn file_discovery(path: &str, follow: bool) -> String {
+    format!(
+        "plugins:\n- type: file-discovery\n  parameters: {{path: {path}, watchFile: {follow}}}\n\
+         dataLayer:\n  discovery:\n    pluginRef: file-discovery\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_may_name_the_endpoints_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("endpoints.yaml");
+    let write = |n: usize| {
+        // Ports as strings, as the format elsewhere has them.
+        let entry = |n| format!("- {{name: a{n}, address: 127.0.0.1, port: \"{}\"}}\n", 40_000 + n);
+        fs::write(&path, format!("endpoints:\n{}", (0..n).map(entry).collect::<String>())).unwrap();
+    };
+    write(2);
+    let start = async |follow: bool, flag: bool| {
+        let config = file_discovery(path.to_str().unwrap(), follow);
+        let mut line = vec!["epp", "--pool-name", "p", "--secure-serving=false", "--config-text", &config];
+        line.extend(["--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0"]);
+        if flag {
+            line.extend(["--endpoints-file", path.to_str().unwrap()]);
+        }
+        let args = epp::args::Args::try_parse_from(line).unwrap().serve;
+        epp::runtime::start(args, epp_plugins::BUILT_IN).await.unwrap()
+    };
+    let (once, follows, told_twice) =
+        (start(false, false).await, start(true, false).await, start(false, true).await);
+    let n_endpoints = |epp: &epp::runtime::Epp| epp.pool.store.snapshot().endpoints.len();
+    assert_eq!([&once, &follows, &told_twice].map(n_endpoints), [2; 3]);
+    write(3);
+    for epp in [&follows, &told_twice] {
+        eventually("the file is read again", async || (n_endpoints(epp) == 3).then_some(())).await;
+    }
+    assert_eq!(n_endpoints(&once), 2, "it is read once");
 }
 
 #[tokio::test]

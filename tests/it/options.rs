@@ -11,7 +11,7 @@ use epp::ext_proc::stream_metrics::StreamMetrics;
 use crate::support::eventually;
 use crate::support::hermetic::{Hermetic, Pod, request_body, request_headers, with_subset};
 
-const TWO: &[Pod] = &[(0, 0.1), (5, 0.5)];
+const TWO: &[Pod] = &[(0, 0.1, ""), (5, 0.5, "")];
 
 fn hello() -> Vec<ProcessingRequest> {
     let body = request_body(r#"{"model":"my-model","prompt":"hello"}"#, true);
@@ -42,7 +42,7 @@ fn metadata(answer: &ProcessingResponse) -> (String, Option<BTreeMap<String, f64
 
 #[tokio::test]
 async fn rows_26_27_scores_of_every_candidate_are_told_if_asked_for() {
-    let many: Vec<Pod> = (0..40).map(|n| (n, 0.5)).collect();
+    let many: Vec<Pod> = (0..40).map(|n| (n, 0.5, "")).collect();
     for (row, pods, emit_scores, want) in [
         ("26", TWO, true, Some(2)),
         ("26, more candidates than the record keeps", &many, true, Some(40)),

@@ -1,12 +1,15 @@
 //! Rows of the plugin specification, 1.4 and 5.5, against a table of stand-in plugin types.
 
-use epp_framework::plugin::{BuildContext, Parameter, ParameterKind, Plugin};
+use epp_framework::parameters::{Parameter, ParameterKind};
 use proptest::prelude::*;
 
 use super::*;
 use crate::config::{ApiVersion, DEFAULT_CONFIG, default_config, read};
 
+mod envelope;
 mod parameters;
+mod trees;
+mod unknown;
 
 const SEED: &str = include_str!("../../../config/default-plugins.yaml");
 const SEED_JSON: &str = include_str!("../../../tests/it/fixtures/config/seed.json");
@@ -47,15 +50,11 @@ const fn plugin_type(
     kinds: &'static [Kind],
     parameters: &'static [Parameter],
 ) -> PluginType {
-    PluginType { name, summary: "", parameters, kinds, build: nothing }
+    PluginType { name, parameters, kinds, ..PluginType::PLAIN }
 }
 
 const fn integer(name: &'static str, default: i64, min: i64, max: i64) -> Parameter {
     Parameter { name, kind: ParameterKind::Integer { default, min, max }, unit: "", summary: "" }
-}
-
-fn nothing(_: &Parameters, _: &BuildContext<'_>) -> Plugin {
-    Plugin::default()
 }
 
 const HEAD: &str = "apiVersion: inference.networking.x-k8s.io/v1alpha1\nkind: EndpointPickerConfig\n";
@@ -82,7 +81,13 @@ fn outline(composition: &Composition) -> String {
 /// The outline, or all errors; then all warnings.
 #[track_caller]
 fn told(text: &str) -> (Result<String, String>, String) {
-    let (composition, problems) = load(text, TYPES);
+    told_by(text, TYPES)
+}
+
+/// The same over another table of types.
+#[track_caller]
+fn told_by(text: &str, types: &'static [PluginType]) -> (Result<String, String>, String) {
+    let (composition, problems) = load(text, types);
     let lines = |errors: bool| {
         let chosen = problems.iter().filter(|problem| problem.is_error() == errors);
         chosen.map(|problem| problem.message.clone()).collect::<Vec<_>>().join("\n")
@@ -340,9 +345,7 @@ fn the_envelope_names_version_and_kind() {
 
 #[test]
 fn what_later_versions_know_must_be_empty() {
-    for field in
-        ["featureGates", "saturationDetector", "dataLayer", "flowControl", "parser", "requestHandler"]
-    {
+    for field in ["saturationDetector", "flowControl", "parser", "requestHandler"] {
         let want = format!("`{field}` is not supported yet, remove it or leave it empty");
         fails(field, &format!("{field}: {{pluginRef: a}}"), &want);
         for empty in ["[]", "{}", "", "null"] {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use epp_framework::endpoint::{Cost, Endpoint, EndpointId, EndpointMeta, Load, ScrapedLoad};
-use epp_framework::plugin::{BuildContext, ParameterValue, Parameters, Plugin};
+use epp_framework::parameters::{ParameterValue, Parameters};
+use epp_framework::plugin::{BuildContext, Plugin};
 use epp_framework::request::InferenceRequest;
 use epp_framework::scheduling::{
     Commit, Cycle, Decision, Filter, Picker, ProfileHandler, Scorer, Unschedulable,
@@ -92,8 +93,8 @@ fn built_in(type_name: &str, parameters: &[(&str, ParameterValue)]) -> Plugin {
     let found = epp_plugins::BUILT_IN.iter().find(|built_in| built_in.name == type_name);
     let found = found.expect("it is built in");
     let mut set = Parameters::defaults(found.parameters);
-    for &(name, value) in parameters {
-        set.set(name, value);
+    for (name, value) in parameters {
+        set.set(name, value.clone());
     }
     (found.build)(&set, &BuildContext::new(type_name, &SlotNames::default()))
 }

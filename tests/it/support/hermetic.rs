@@ -23,7 +23,8 @@ use epp::ext_proc::{ExtProc, Limits, Options};
 use epp::metrics::{Metrics, PoolCollector};
 use epp::pipeline::Pipeline;
 use epp::pool::{PoolParts, PoolState};
-use epp_framework::endpoint::{EndpointMeta, ScrapedLoad};
+use epp_framework::endpoint::{Endpoint, EndpointMeta, ScrapedLoad};
+use epp_framework::lora::LoraAdapters;
 use epp_framework::plugin::PluginType;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -33,11 +34,15 @@ use tonic::transport::server::TcpIncoming;
 
 use crate::support::server_runtime;
 
-/// The fixture's profile: the seeds' scorers, weight 1 each.
+/// The seeds' profile: three scorers, weight 1 each.
 pub(crate) const SEED_CONFIG: &str = include_str!("../../../config/default-plugins.yaml");
 
-/// A pod: waiting requests and KV use, as its last scrape said.
-pub(crate) type Pod = (u32, f64);
+/// The fixture's profile: the seeds' scorers and LoRA affinity, weight 1 each.
+const FOUR_SCORERS: &str = include_str!("../fixtures/config/four-scorers.yaml");
+
+/// A pod: waiting requests, KV use and running LoRA adapters (between commas), as its last scrape said. How many
+/// adapters fit it did not say.
+pub(crate) type Pod = (u32, f64, &'static str);
 
 /// The service, running.
 pub(crate) struct Hermetic {
@@ -56,9 +61,9 @@ struct Setup {
 }
 
 impl Hermetic {
-    /// Starts the service over these pods, with the seeds' configuration.
+    /// Starts the service over these pods, with the fixture's profile.
     pub(crate) async fn start(pods: &[Pod]) -> Self {
-        Self::with_config(pods, SEED_CONFIG, epp_plugins::BUILT_IN).await
+        Self::with_config(pods, FOUR_SCORERS, epp_plugins::BUILT_IN).await
     }
 
     /// The same with a configuration over a table of plugin types.
@@ -75,7 +80,7 @@ impl Hermetic {
     /// The same as [`start`](Self::start) with other limits.
     pub(crate) async fn with_limits(pods: &[Pod], limits: Limits) -> Self {
         let setup = Setup { limits, ..Setup::default() };
-        Self::serve(pool(pods, SEED_CONFIG, epp_plugins::BUILT_IN), setup).await
+        Self::serve(pool(pods, FOUR_SCORERS, epp_plugins::BUILT_IN), setup).await
     }
 
     /// The same as [`start`](Self::start) with what is off unless asked for.
@@ -182,11 +187,18 @@ fn pool_that(emit_scores: bool, pods: &[Pod], config: &str, types: &'static [Plu
     writer.apply((0..pods.len()).map(|i| Change::Upsert(pod(i))).collect(), |_| {});
     let objectives = [("my-model", 2), ("sql-lora", 2), ("direct-model", 2), ("standard", 0), ("batch", -1)];
     writer.set_objectives(objectives.map(|(name, priority)| (name.to_owned(), priority)).into());
-    for (endpoint, &(waiting, kv_used)) in store.snapshot().endpoints.iter().zip(pods) {
+    for (endpoint, &(waiting, kv_used, adapters)) in store.snapshot().endpoints.iter().zip(pods) {
         let load = ScrapedLoad { waiting: Some(waiting), kv_used: Some(kv_used), ..ScrapedLoad::default() };
         endpoint.store_scrape(endpoint.begin_scrape(), &load, clock.now());
+        set_adapters(endpoint, adapters, 0);
     }
     pool
+}
+
+/// Gives an endpoint these running LoRA adapters (between commas), of which `max` fit.
+pub(crate) fn set_adapters(endpoint: &Endpoint, running: &str, max: u32) {
+    let running = running.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
+    endpoint.store_lora(LoraAdapters { running, waiting: Vec::new(), max });
 }
 
 async fn serve(

@@ -1,6 +1,6 @@
 //! The rows on `parameters`.
 
-use epp_framework::plugin::Parameters;
+use epp_framework::parameters::Parameters;
 
 use super::{HEAD, LLM_D_HEAD, TYPES, told};
 use crate::config::build::load;
@@ -25,11 +25,12 @@ fn parameters_are_read_as_declared() {
         ("{hashBlockSize: 16.0}", "hashBlockSize", 16),
         ("{hashBlockSize: null}", "hashBlockSize", 64),
         ("{maxPrefixBlocksToMatch: -9223372036854775808}", "maxPrefixBlocksToMatch", i64::MIN),
-        ("{exact: false}", "exact", 0),
     ] {
         let (given, problems) = prefix_parameters(HEAD, parameters);
         assert_eq!((given.unwrap().integer(key), problems.as_str()), (want, ""), "{parameters}");
     }
+    let (given, problems) = prefix_parameters(HEAD, "{exact: false}");
+    assert_eq!((given.unwrap().boolean("exact"), problems.as_str()), (false, ""));
     let block_size = "plugin `p`: parameter `hashBlockSize`: expected an integer from 1 to 65536, found";
     for (row, parameters, want) in [
         ("G9 E6", "{hashBlockSize: asdf}", format!("{block_size} the string `asdf`")),

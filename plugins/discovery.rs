@@ -1,0 +1,3 @@
+//! Declarations of where a pool's endpoints are listed, one file per type; the server executes them.
+
+pub(crate) mod file;

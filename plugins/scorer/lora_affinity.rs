@@ -1,0 +1,80 @@
+//! `lora-affinity-scorer`: prefers endpoints that run the request's LoRA adapter, then those with room for it.
+
+use std::sync::Arc;
+
+use epp_framework::parameters::Parameters;
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::scheduling::{Cycle, Scorer};
+use epp_framework::snapshot::Candidates;
+
+/// `lora-affinity-scorer`.
+pub(crate) const TYPE: PluginType = PluginType {
+    name: "lora-affinity-scorer",
+    summary: "Prefers endpoints that run the request's LoRA adapter (1), have room for it (0.8), or queue for it (0.6).",
+    kinds: &[Kind::Scorer],
+    build,
+    ..PluginType::PLAIN
+};
+
+fn build(_parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
+    Plugin { scorer: Some(Arc::new(LoraAffinityScorer)), ..Plugin::default() }
+}
+
+struct LoraAffinityScorer;
+
+impl Scorer for LoraAffinityScorer {
+    fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
+        let adapter = cycle.request.target_model.as_str();
+        for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
+            let lora = candidate.endpoint.lora();
+            *score = if lora.runs(adapter) {
+                1.0
+            } else if lora.has_room() {
+                0.8
+            } else if lora.waits(adapter) {
+                0.6
+            } else {
+                0.0
+            };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use epp_framework::endpoint::Load;
+
+    use super::*;
+    use crate::testing::{Adapters, Pool, assert_close};
+
+    #[test]
+    fn endpoints_score_by_what_they_have_of_the_adapter() {
+        // Running, waiting, and how many fit.
+        let cases: &[(&str, &[Adapters<'_>], &[f64])] = &[
+            ("L1", &[(&["a"], &[], 5)], &[1.0]),
+            ("L2", &[(&["b"], &["a"], 2)], &[0.6]),
+            ("L3", &[(&["b"], &["c"], 2), (&[], &[], 0)], &[0.0, 0.0]),
+            (
+                "L4",
+                &[
+                    (&["a"], &[], 5),
+                    (&["b"], &["a"], 5),
+                    (&["b"], &[], 2),
+                    (&["c"], &["a"], 2),
+                    (&["d", "e"], &[], 2),
+                ],
+                &[1.0, 0.8, 0.8, 0.6, 0.0],
+            ),
+            ("L5", &[], &[]),
+            ("repeated among the waiting", &[(&["b"], &["b"], 2)], &[0.8]),
+        ];
+        for (name, adapters, want) in cases {
+            let mut pool = Pool::new(adapters.iter().map(|_| Load::default()));
+            for (index, adapters) in adapters.iter().enumerate() {
+                pool.set_adapters(index, *adapters);
+            }
+            pool.request.target_model = "a".into();
+            assert_close(&pool.score(&LoraAffinityScorer), want, name);
+        }
+    }
+}

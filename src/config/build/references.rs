@@ -1,0 +1,142 @@
+//! Names of plugins and of their types: what they mean, and what was probably meant.
+//!
+//! References in parameters may point forwards; here they become positions and an order to build in.
+
+use epp_framework::plugin::Kind;
+
+use super::Composer;
+use crate::config::parameters::Reference;
+use crate::config::problem::{Position, did_you_mean, shown, shown_list};
+
+/// Most plugins that one plugin may refer to, with all that those refer to, counted as often as they are referred to.
+/// It bounds what a decision runs, and how deep it nests.
+const MAX_REFERRED: usize = 256;
+
+/// Types that never existed in a released version, but whose names are in old guides.
+const SHEDDING: [&str; 4] = ["has-capacity", "sheddable", "critical", "drop-request"];
+
+impl Composer<'_> {
+    /// Tells of a type that is not there.
+    pub(super) fn tell_unknown_type(&mut self, name: &str, at: Position) {
+        let types = self.types;
+        self.problems.error_with(at, || {
+            let unknown = format!("unknown plugin type {}", shown(name));
+            if SHEDDING.contains(&name.strip_suffix("-filter").unwrap_or(name)) {
+                return format!(
+                    "{unknown}: shedding is done by admission, for objectives with a negative priority"
+                );
+            }
+            let names = types.iter().map(|plugin_type| plugin_type.name);
+            let aliases = types.iter().flat_map(|plugin_type| plugin_type.aliases);
+            let hint = did_you_mean(name, names.clone().chain(aliases.copied()));
+            format!("{unknown}{hint} (known types: {})", shown_list(names))
+        });
+    }
+
+    /// Tells of a name that no plugin has; `whose` begins the message.
+    pub(super) fn tell_unknown_name(&mut self, whose: &str, name: &str, at: Position) {
+        let (is_type, names) = (self.find_type(name).is_some(), &self.names);
+        self.problems.error_with(at, || {
+            let mut hint = did_you_mean(name, names.keys().map(String::as_str));
+            if is_type {
+                hint = format!(", declare one of that type in `plugins`{hint}");
+            }
+            format!("{whose}no plugin is named {}{hint}", shown(name))
+        });
+    }
+
+    /// The plugin that `dataLayer.discovery` names.
+    pub(super) fn discovery(&mut self) -> Option<usize> {
+        let discovery = self.config.discovery.as_ref()?;
+        let Some(declared) = self.names.get_mut(&discovery.value) else {
+            self.tell_unknown_name("`dataLayer.discovery`: ", &discovery.value, discovery.at);
+            return None;
+        };
+        declared.referenced = true;
+        let instance = declared.instance?;
+        if !self.has(instance, Kind::Discovery) {
+            let message = format!("`dataLayer.discovery`: {} lists no endpoints", shown(&discovery.value));
+            self.problems.error(discovery.at, message);
+        }
+        Some(instance)
+    }
+
+    /// Resolves what parameters refer to; the instances in an order to build them in, complete if nothing was wrong.
+    pub(super) fn resolve_references(&mut self) -> Vec<usize> {
+        for (from, reference) in std::mem::take(&mut self.references) {
+            if let Some(to) = self.referred(from, &reference) {
+                self.instances[from].references.push(to);
+            }
+        }
+        let mut walk = Walk { order: Vec::new(), path: Vec::new(), sizes: vec![None; self.instances.len()] };
+        for instance in 0..self.instances.len() {
+            self.visit(instance, &mut walk);
+        }
+        walk.order
+    }
+
+    fn referred(&mut self, from: usize, reference: &Reference) -> Option<usize> {
+        let whose = format!("plugin {}: `{}`: ", shown(&self.instances[from].name), reference.path);
+        let Some(declared) = self.names.get_mut(&reference.name) else {
+            self.tell_unknown_name(&whose, &reference.name, reference.at);
+            return None;
+        };
+        declared.referenced = true;
+        // One that is broken was told.
+        let to = declared.instance?;
+        if !self.has(to, reference.to) {
+            let name = shown(&reference.name);
+            let listed = if self.is_scheduling(to) { "; list it in the profile" } else { "" };
+            let wanted = match reference.to {
+                Kind::Filter => "filter",
+                Kind::Scorer => "scorer",
+                Kind::Picker => "picker",
+                Kind::ProfileHandler => "profile handler",
+                Kind::Discovery => "list of endpoints",
+            };
+            self.problems.error(reference.at, format!("{whose}{name} is not a {wanted}{listed}"));
+            return None;
+        }
+        Some(to)
+    }
+
+    /// Visits an instance after all that it refers to; refuses cycles, and what refers to too many.
+    fn visit(&mut self, instance: usize, walk: &mut Walk) -> usize {
+        if let Some(size) = walk.sizes[instance] {
+            return size;
+        }
+        if let Some(first) = walk.path.iter().position(|&other| other == instance) {
+            let names = walk.path[first..].iter().chain([&instance]);
+            let names: Vec<_> = names.map(|&at| self.instances[at].name.clone()).collect();
+            let message = format!("plugins refer to one another in a circle: {}", shown(&names.join(" → ")));
+            self.problems.error(self.position_of(instance), message);
+            return 0;
+        }
+        walk.path.push(instance);
+        let mut size: usize = 1;
+        for to in self.instances[instance].references.clone() {
+            size = size.saturating_add(self.visit(to, walk));
+        }
+        walk.path.pop();
+        if size > MAX_REFERRED {
+            let name = shown(&self.instances[instance].name);
+            let message = format!(
+                "plugin {name} refers to more than {MAX_REFERRED} plugins, with all that those refer to"
+            );
+            self.problems.error(self.position_of(instance), message);
+            // Told once, not for everybody who refers to it as well.
+            size = 1;
+        }
+        walk.sizes[instance] = Some(size);
+        walk.order.push(instance);
+        size
+    }
+}
+
+struct Walk {
+    order: Vec<usize>,
+    /// The instances that are being visited.
+    path: Vec<usize>,
+    /// How many each stands for, once it was visited.
+    sizes: Vec<Option<usize>>,
+}

@@ -1,0 +1,74 @@
+//! What is valid in a configuration, but may surprise: warnings, told once the rest is known.
+
+use epp_framework::plugin::{Kind, Review};
+
+use super::{Composer, ProfilePlan};
+use crate::config::problem::shown;
+
+impl Composer<'_> {
+    /// Reviews every instance and every profile. Says nothing where something is wrong: that comes first.
+    pub(super) fn review<'p>(
+        &mut self,
+        profiles: impl Iterator<Item = &'p ProfilePlan>,
+        discovery: Option<usize>,
+    ) {
+        if self.problems.has_errors() {
+            return;
+        }
+        for profile in profiles {
+            self.review_filters(profile);
+            self.review_scorers(profile);
+        }
+        for instance in 0..self.instances.len() {
+            let (plan, at) = (&self.instances[instance], self.position_of(instance));
+            let find = |name: &str| {
+                let found = self.names.get(name)?.instance?;
+                Some((self.instances[found].plugin_type, &self.instances[found].parameters))
+            };
+            let review = Review { parameters: &plan.parameters, find: &find };
+            for told in (plan.plugin_type.review)(&review) {
+                self.problems.warning(at, format!("plugin {}: {told}", shown(&plan.name)));
+            }
+            if self.has(instance, Kind::Discovery) && discovery != Some(instance) {
+                let name = shown(&self.instances[instance].name);
+                let message = format!("plugin {name} does nothing, `dataLayer.discovery` does not name it");
+                self.problems.warning(at, message);
+            }
+        }
+    }
+
+    fn review_filters(&mut self, profile: &ProfilePlan) {
+        for &filter in &profile.filters {
+            let plan = &self.instances[filter];
+            if !plan.plugin_type.drains.is_empty() {
+                let message = format!(
+                    "filter {} in profile {} may leave nobody, and requests are then refused: it does so {}",
+                    shown(&plan.name),
+                    shown(&profile.name),
+                    plan.plugin_type.drains
+                );
+                self.problems.warning(self.position_of(filter), message);
+            }
+        }
+    }
+
+    /// A scorer under its old and its new name counts twice.
+    fn review_scorers(&mut self, profile: &ProfilePlan) {
+        for (n, &(second, _)) in profile.scorers.iter().enumerate() {
+            let plugin_type = self.instances[second].plugin_type;
+            let other_spelling = |first: usize| {
+                plugin_type.name == self.instances[first].plugin_type.name
+                    && self.spellings[first] != self.spellings[second]
+            };
+            if let Some(&(first, _)) = profile.scorers[..n].iter().find(|(first, _)| other_spelling(*first)) {
+                let message = format!(
+                    "{} and {} are two names of one type; in profile {} it counts twice",
+                    shown(self.spellings[first]),
+                    shown(self.spellings[second]),
+                    shown(&profile.name)
+                );
+                self.problems.warning(self.position_of(second), message);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The rows on `featureGates` and `dataLayer`.
+
+use super::{HEAD, fails, told, told_by};
+
+#[test]
+fn feature_gates_are_known_and_those_that_need_more_must_be_off() {
+    let unsupported = "feature gate `flowControl` is not supported yet, remove it or set it to false";
+    for (row, gates, want) in [
+        ("empty", "[]", Ok("")),
+        ("G21", "['flowControl=false']", Ok("")),
+        ("as Go parses", "['flowControl= F', 'flowControl=0']", Ok("")),
+        ("harmless", "[dataLayer]", Ok("feature gate `dataLayer` does nothing here")),
+        ("a third part", "['flowControl=false=true']", Ok("")),
+        ("on", "[flowControl]", Err(unsupported)),
+        ("on", "['flowControl=TRUE']", Err(unsupported)),
+        (
+            "G20",
+            "['flowControl=maybe']",
+            Err(
+                "feature gate `flowControl`: expected `true` or `false`, found the string `flowControl=maybe`",
+            ),
+        ),
+        (
+            "G19",
+            "[foo]",
+            Err(
+                "unknown feature gate `foo` (known gates: `flowControl`, `dataLayer`, `enableLegacyMetrics`, \
+                 `prepareDataPlugins`, `haPopulateNonLeaderDatastore`)",
+            ),
+        ),
+        ("no name", "[[]]", Err("feature gate: expected a string, found a list")),
+        ("no list", "{}", Err("`featureGates`: expected a list, found a map")),
+    ] {
+        let (outline, warnings) = told(&format!("{HEAD}plugins: [{{type: parser}}]\nfeatureGates: {gates}"));
+        let got = outline.as_ref().map(|_| warnings.as_str()).map_err(String::as_str);
+        assert_eq!(got, want, "{row}");
+    }
+}
+
+#[test]
+fn what_the_data_layer_does_anyway_is_accepted() {
+    for (row, data_layer, want) in [
+        ("G29", "{}", Ok("")),
+        ("default", "{injectDefaults: true, sources: []}", Ok("")),
+        (
+            "G30",
+            "{injectDefaults: false}",
+            Err("`dataLayer.injectDefaults`: false is not supported, metrics pages are always read"),
+        ),
+        (
+            "G31, G32",
+            "{sources: [{pluginRef: a}]}",
+            Err("`dataLayer.sources` is not supported yet, remove it or leave it empty"),
+        ),
+        (
+            "HEAD",
+            "{crossReplicaSyncInterval: 1s}",
+            Err("`dataLayer.crossReplicaSyncInterval` is not supported yet, remove it or leave it empty"),
+        ),
+        ("no map", "[]", Err("`dataLayer`: expected a map, found a list")),
+        (
+            "no boolean",
+            "{injectDefaults: 1}",
+            Err("`dataLayer.injectDefaults`: expected `true` or `false`, found 1"),
+        ),
+    ] {
+        let (outline, warnings) =
+            told(&format!("{HEAD}plugins: [{{type: parser}}]\ndataLayer: {data_layer}"));
+        let got = outline.as_ref().map(|_| warnings.as_str()).map_err(String::as_str);
+        assert_eq!(got, want, "{row}");
+    }
+}
+
+#[test]
+fn a_plugin_may_list_the_endpoints() {
+    let plugins = "plugins: [{type: file-discovery, parameters: {path: /a}}, {type: queue-scorer}]\n";
+    let is_not_used =
+        "plugin `file-discovery` does nothing, `dataLayer.discovery` does not name it".to_owned();
+    for (name, data_layer, want) in [
+        ("direct", "{discovery: {pluginRef: file-discovery}}", Ok(String::new())),
+        ("nested", "{discovery: {endpoints: {pluginRef: file-discovery}}}", Ok(String::new())),
+        (
+            "both",
+            "{discovery: {pluginRef: file-discovery, endpoints: {pluginRef: file-discovery}}}",
+            Ok(String::new()),
+        ),
+        (
+            "two",
+            "{discovery: {pluginRef: file-discovery, endpoints: {pluginRef: b}}}",
+            Err("`dataLayer.discovery` names two plugins, the other is `file-discovery`"),
+        ),
+        ("not used", "{}", Ok(is_not_used.clone())),
+        ("nothing", "{discovery: {}}", Ok(is_not_used.clone())),
+        ("no name", "{discovery: {pluginRef: null}}", Err("`dataLayer.discovery` has no `pluginRef`")),
+        ("no name", "{discovery: {pluginRef: ''}}", Err("`pluginRef` is empty")),
+        (
+            "no such plugin",
+            "{discovery: {pluginRef: file-discovry}}",
+            Err("`dataLayer.discovery`: no plugin is named `file-discovry`, did you mean `file-discovery`?"),
+        ),
+        (
+            "another kind",
+            "{discovery: {pluginRef: queue-scorer}}",
+            Err("`dataLayer.discovery`: `queue-scorer` lists no endpoints"),
+        ),
+    ] {
+        let (outline, warnings) =
+            told_by(&format!("{HEAD}{plugins}dataLayer: {data_layer}"), epp_plugins::BUILT_IN);
+        assert_eq!(outline.map(|_| warnings), want.map_err(str::to_owned), "{name}");
+    }
+    for (parameters, want) in [
+        ("", "plugin `f`: parameter `path` is required"),
+        (", parameters: {watchFile: true}", "plugin `f`: parameter `path` is required"),
+        (
+            ", parameters: {path: ''}",
+            "plugin `f`: parameter `path`: expected a string that is not empty, found the string ``",
+        ),
+        (
+            ", parameters: {path: 1}",
+            "plugin `f`: parameter `path`: expected a string that is not empty, found 1",
+        ),
+    ] {
+        let config = format!("{HEAD}plugins: [{{type: file-discovery, name: f{parameters}}}]");
+        assert_eq!(told_by(&config, epp_plugins::BUILT_IN).0, Err(want.to_owned()), "{parameters}");
+    }
+}
+
+#[test]
+fn entries_of_later_versions_that_are_not_there_yet_are_refused() {
+    for (row, body, field) in [
+        ("G24", "saturationDetector: {pluginRef: a}", "saturationDetector"),
+        ("G25, G28", "parser: {pluginRef: a}", "parser"),
+        ("G27", "requestHandler: {parsers: [{pluginRef: a}]}", "requestHandler"),
+        ("G33, G34, G44", "flowControl: {defaultRequestTTL: 30s}", "flowControl"),
+    ] {
+        fails(row, body, &format!("`{field}` is not supported yet, remove it or leave it empty"));
+    }
+    assert!(told(&format!("{HEAD}saturationDetector: {{}}")).0.is_ok(), "G40");
+}
