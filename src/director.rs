@@ -10,9 +10,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use epp_framework::endpoint::Cost;
 use epp_framework::lifecycle::Hook;
-use epp_framework::request::InferenceRequest;
+use epp_framework::request::{BYTES_PER_TOKEN, InferenceRequest};
 use epp_framework::snapshot::Snapshot;
 use epp_framework::time::Timestamp;
+use epp_plugins::parser::cut;
 use epp_plugins::parser::openai::{self, ParseError, ParsedBody};
 use epp_plugins::parser::usage::UsageReader;
 
@@ -26,6 +27,9 @@ use crate::scheduling::{NoDecision, Reservations};
 
 /// Most output tokens that a request counts for, whatever its client asks for.
 const MAX_OUTPUT_TOKENS: u64 = 1 << 24;
+
+/// Most prompt tokens that a request counts for whose body was announced and not seen.
+const MAX_UNSEEN_TOKENS: u64 = 1 << 20;
 
 /// Prefix of headers that only we and the gateway may set; the destination itself is replaced, not removed.
 const CONTROL_PREFIX: &str = "x-gateway-destination-endpoint-";
@@ -95,8 +99,8 @@ impl Director {
     pub fn decide(&self, raw: RawRequest) -> Result<Routed, ErrorPage> {
         let mut request = InferenceRequest::default();
         let routed = match &raw.body {
-            None => self.decide_bodiless(&raw.subset),
-            Some(_) => self.decide_inference(&raw, &mut request),
+            None if !raw.more => self.decide_bodiless(&raw.subset),
+            _ => self.decide_inference(&raw, &mut request),
         };
         let Picked { ticket, destination, scores, splice } =
             routed.map_err(|rejection| self.refuse(&request, &rejection))?;
@@ -144,7 +148,7 @@ impl Director {
         let pool = &self.pool;
         let received = pool.clock.now();
         let body = raw.body.as_deref().unwrap_or_default();
-        let parsed = openai::parse(body).map_err(Rejection::from)?;
+        let parsed = read(raw)?;
         let output_tokens = parsed.max_tokens.unwrap_or(0).min(MAX_OUTPUT_TOKENS);
         let model_span = parsed.model_span.clone();
         self.resolve(raw, parsed, request);
@@ -172,7 +176,7 @@ impl Director {
             (model_span, Bytes::from(model))
         });
         let model = pool.metrics.model(&request.model, &request.target_model);
-        model.count_request(outgoing_bytes(body, splice.as_ref()));
+        model.count_request(outgoing_bytes(body, splice.as_ref()) + raw.unseen_bytes().unwrap_or(0));
         let ticket = Ticket::new(pool.clone(), model, Some((placed.reservations, received)));
         Ok(Picked { ticket, destination: placed.destination, scores: placed.scores, splice })
     }
@@ -191,6 +195,8 @@ impl Director {
         let rewrite = header("x-llm-d-model-name-rewrite").or_else(|| header("x-gateway-model-name-rewrite"));
         request.request_id = raw.header("x-request-id").map_or_else(new_request_id, str::to_owned);
         request.priority = self.priority(objective, &parsed.model);
+        // A model that was not seen cannot be replaced.
+        let rewrite = rewrite.filter(|_| !parsed.model_span.is_empty());
         rewrite.unwrap_or(&parsed.model).clone_into(&mut request.target_model);
         request.model = parsed.model;
         request.stream = parsed.stream;
@@ -216,6 +222,18 @@ impl Director {
         let model = self.pool.metrics.model("", "");
         Ticket::new(self.pool.clone(), model, None)
     }
+}
+
+/// Reads what there is of the body. One that was not seen whole cannot be found faulty.
+fn read(raw: &RawRequest) -> Result<ParsedBody, Rejection> {
+    let body = raw.body.as_deref().unwrap_or_default();
+    if !raw.more {
+        return Ok(openai::parse(body)?);
+    }
+    let mut parsed = cut::parse(body);
+    let unseen_tokens = raw.unseen_bytes().unwrap_or(0) / BYTES_PER_TOKEN;
+    parsed.prompt_tokens += (unseen_tokens as u64).min(MAX_UNSEEN_TOKENS);
+    Ok(parsed)
 }
 
 fn outgoing_bytes(body: &[u8], splice: Option<&(Range<usize>, Bytes)>) -> usize {
@@ -258,7 +276,18 @@ pub struct Ticket {
     usage: Option<UsageReader>,
     event_stream: bool,
     response_bytes: usize,
-    completed: bool,
+    ending: Ending,
+}
+
+/// How the answer ends, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Its end is to come; a ticket dropped before is of an answer that broke off.
+    Awaited,
+    /// Its end will not be seen: it is taken for complete when the ticket is dropped.
+    Unseen,
+    /// It was complete.
+    Complete,
 }
 
 impl Ticket {
@@ -279,7 +308,7 @@ impl Ticket {
             usage: None,
             event_stream: false,
             response_bytes: 0,
-            completed: false,
+            ending: Ending::Awaited,
         }
     }
 
@@ -305,7 +334,7 @@ impl Ticket {
 
     /// The answer is complete. Everything held is given back now, not when the stream closes.
     pub fn complete(&mut self) {
-        if std::mem::replace(&mut self.completed, true) {
+        if std::mem::replace(&mut self.ending, Ending::Complete) == Ending::Complete {
             return;
         }
         self.release();
@@ -318,6 +347,11 @@ impl Ticket {
         }
     }
 
+    /// The rest of the answer will not be seen: it counts as complete when the ticket is dropped.
+    pub fn complete_when_dropped(&mut self) {
+        self.ending = Ending::Unseen;
+    }
+
     fn release(&mut self) {
         self.reservations.clear();
         if self.counted {
@@ -328,8 +362,10 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if !self.completed {
-            self.release();
+        match self.ending {
+            Ending::Awaited => self.release(),
+            Ending::Unseen => self.complete(),
+            Ending::Complete => {}
         }
     }
 }

@@ -29,7 +29,7 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::director::{Director, Routed, Ticket};
 use crate::raw_request::{RawRequest, Subset};
 use crate::rejection::Rejection;
-use exchange::{Exchange, ProtocolError, ResponsePart, Step, Verdict};
+use exchange::{Awaits, Exchange, ProtocolError, ResponsePart, Step, Verdict};
 use reply::{DESTINATION, HeaderEdits, OutgoingBody, Pick, Replies};
 use stream_metrics::{ObservedStream, StreamMetrics};
 
@@ -77,6 +77,9 @@ pub struct Options {
     /// Where streams are observed, if they are.
     pub stream_metrics: Option<StreamMetrics>,
 }
+
+/// How long a pick waits for the next chunk while Envoy's `message_timeout` (200 ms by default) runs.
+const CHUNK_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Bodies from this size on are read outside of the event loop's turn, in bytes.
 const LONG_BODY_BYTES: usize = 1 << 20;
@@ -236,12 +239,12 @@ impl Session {
             if self.exchange.is_over() {
                 return Ok(None);
             }
-            let awaits_request = self.exchange.awaits_request();
+            let awaits = self.exchange.awaits();
             let next = async {
-                if awaits_request {
-                    timeout(self.limits.upload_idle, self.inbound.message()).await
-                } else {
-                    Ok(self.inbound.message().await)
+                match awaits {
+                    Awaits::Gateway => Ok(self.inbound.message().await),
+                    Awaits::Upload => timeout(self.limits.upload_idle, self.inbound.message()).await,
+                    Awaits::UploadBriefly => timeout(CHUNK_PATIENCE, self.inbound.message()).await,
                 }
             };
             let message = tokio::select! {
@@ -256,6 +259,7 @@ impl Session {
                     }
                     None => return Ok(None),
                 },
+                Err(_) if awaits == Awaits::UploadBriefly => self.exchange.out_of_patience(),
                 Err(_) => {
                     Step::Reject(Rejection::UploadStalled { seconds: self.limits.upload_idle.as_secs() })
                 }
@@ -286,6 +290,8 @@ impl Session {
         if self.ignore_subset {
             raw.subset = Subset::Any;
         }
+        let has_length = self.exchange.request_ended() || raw.header("content-length").is_some();
+        let unseen_bytes = raw.unseen_bytes().filter(|_| has_length);
         let long = raw.body.as_ref().is_some_and(|body| body.len() >= LONG_BODY_BYTES);
         let decided = if long {
             tokio::task::block_in_place(|| self.director.decide(raw))
@@ -294,7 +300,7 @@ impl Session {
         };
         self.replies = match decided {
             Ok(routed) => {
-                let (verdict, ticket) = verdict(routed);
+                let (verdict, ticket) = verdict(routed, unseen_bytes);
                 self.ticket = Some(ticket);
                 self.exchange.decided(verdict)
             }
@@ -312,6 +318,8 @@ impl Session {
         }
         if self.exchange.response_ended() {
             ticket.complete();
+        } else if self.exchange.response_goes_unseen() {
+            ticket.complete_when_dropped();
         }
     }
 }
@@ -320,8 +328,9 @@ fn protocol_status(error: &ProtocolError) -> Status {
     Status::invalid_argument(error.to_string())
 }
 
-/// Turns a routed request into what the exchange answers with.
-fn verdict(routed: Routed) -> (Verdict, Ticket) {
+/// Turns a routed request into what the exchange answers with; `unseen_bytes` follow the
+/// body that it knows, if its whole length may be told.
+fn verdict(routed: Routed, unseen_bytes: Option<usize>) -> (Verdict, Ticket) {
     let Routed { ticket, destination, scores, body, splice, made_request_id, remove_headers } = routed;
     let body_changed = splice.is_some();
     let body = body.map(|body| match splice {
@@ -329,8 +338,8 @@ fn verdict(routed: Routed) -> (Verdict, Ticket) {
         None => OutgoingBody::unchanged(body),
     });
     let mut set = vec![(DESTINATION.to_owned(), destination.clone())];
-    if let Some(body) = body.as_ref().filter(|body| !body.is_empty()) {
-        set.push(("content-length".to_owned(), body.len().to_string()));
+    if let Some((body, unseen)) = body.as_ref().filter(|body| !body.is_empty()).zip(unseen_bytes) {
+        set.push(("content-length".to_owned(), (body.len() + unseen).to_string()));
     }
     set.extend(made_request_id.map(|id| ("x-request-id".to_owned(), id)));
     let pick = Pick { edits: HeaderEdits { set, remove: remove_headers }, destination, scores };

@@ -6,13 +6,18 @@ use bytes::Bytes;
 use epp_framework::endpoint::EndpointMeta;
 use epp_framework::snapshot::Snapshot;
 
+/// Longest body that is believed when it is only announced, in bytes.
+const MAX_ANNOUNCED_BYTES: usize = 1 << 40;
+
 /// A request when it is to be decided.
 #[derive(Debug, Default)]
 pub struct RawRequest {
     /// Headers, names in lower case, pseudo headers included.
     pub headers: Vec<(String, Bytes)>,
-    /// The whole body; `None` when there is none or its mode hides it.
+    /// What came of the body; `None` when nothing did.
     pub body: Option<Bytes>,
+    /// Whether there is more of the body than came: its mode hides it, or only let its beginning be seen.
+    pub more: bool,
     /// Endpoints that the gateway allows.
     pub subset: Subset,
 }
@@ -22,6 +27,16 @@ impl RawRequest {
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
         std::str::from_utf8(value).ok().filter(|value| !value.is_empty())
+    }
+
+    /// Length of what did not come of the body, in bytes, if the client announced the whole length.
+    pub fn unseen_bytes(&self) -> Option<usize> {
+        if !self.more {
+            return Some(0);
+        }
+        let announced = self.header("content-length")?.parse::<usize>().ok()?;
+        let seen = self.body.as_ref().map_or(0, Bytes::len);
+        announced.checked_sub(seen).filter(|_| announced <= MAX_ANNOUNCED_BYTES)
     }
 }
 
@@ -137,5 +152,24 @@ mod tests {
         ];
         let request = RawRequest { headers, ..RawRequest::default() };
         assert_eq!((request.header("a"), request.header("b"), request.header("c")), (None, None, Some("1")));
+    }
+
+    #[test]
+    fn what_was_not_seen_is_as_long_as_announced() {
+        for (announced, body, more, want) in [
+            ("", None, false, Some(0)),
+            ("7", Some("abc"), false, Some(0)),
+            ("7", Some("abc"), true, Some(4)),
+            ("7", None, true, Some(7)),
+            ("2", Some("abc"), true, None),
+            ("", Some("abc"), true, None),
+            ("-1", None, true, None),
+            ("18446744073709551615", None, true, None),
+        ] {
+            let headers = vec![("content-length".to_owned(), Bytes::from(announced))];
+            let body = body.map(Bytes::from);
+            let request = RawRequest { headers, body, more, subset: Subset::Any };
+            assert_eq!(request.unseen_bytes(), want, "{request:?}");
+        }
     }
 }

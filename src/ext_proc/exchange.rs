@@ -25,8 +25,13 @@ pub enum BodyMode {
     Duplex,
     /// `BUFFERED`: one message with the whole body; headers are answered before it.
     Buffered,
-    /// `NONE`, `STREAMED` and the other modes in which the pick cannot wait for the body.
-    Unseen,
+    /// `BUFFERED_PARTIAL`: the same, but of a body over the buffer limit only the beginning.
+    Partial,
+    /// `STREAMED`: chunks, one answer each. Request chunks come after the headers are answered, unless Envoy was told
+    /// not to wait for that. `GRPC`, which Envoy 1.40 does not implement, is taken for it.
+    Streamed,
+    /// `NONE`: no body is sent.
+    None,
 }
 
 impl From<BodySendMode> for BodyMode {
@@ -34,9 +39,26 @@ impl From<BodySendMode> for BodyMode {
         match mode {
             BodySendMode::FullDuplexStreamed => Self::Duplex,
             BodySendMode::Buffered => Self::Buffered,
-            _ => Self::Unseen,
+            BodySendMode::BufferedPartial => Self::Partial,
+            BodySendMode::Streamed | BodySendMode::Grpc => Self::Streamed,
+            BodySendMode::None => Self::None,
         }
     }
+}
+
+/// Body bytes from which a pick waits no longer for the rest that Envoy streams ahead: Envoy goes silent once its buffer
+/// limit is unanswered, gateways set that as low as 32 KiB, and prefixes are rarely matched beyond.
+const AHEAD_BYTES: usize = 16 << 10;
+
+/// Whom an exchange waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Awaits {
+    /// Envoy, or whoever it waits for.
+    Gateway,
+    /// The client, who sends its request.
+    Upload,
+    /// The client, but Envoy's `message_timeout` runs; after a short pause call [`Exchange::out_of_patience`].
+    UploadBriefly,
 }
 
 /// What a response message says; for the ticket to observe.
@@ -110,7 +132,7 @@ enum RequestPhase {
         /// Whether the request ended by trailers.
         trailers: bool,
     },
-    /// The request was answered; in the unseen modes more of it may come.
+    /// The request was answered; outside of duplex mode more of it may come.
     Done,
     /// The request was refused; Envoy may still send what it had in its pipe, but waits for no answer.
     Rejected,
@@ -128,8 +150,16 @@ enum ResponsePhase {
 pub struct Exchange {
     request_mode: BodyMode,
     response_mode: BodyMode,
+    /// Whether streamed request chunks come before the headers are answered.
+    ahead: bool,
+    /// Such chunks that came so far; each needs an answer of its own.
+    chunks_ahead: usize,
     phase: RequestPhase,
+    /// Whether a message said that the request ends with it.
+    request_ended: bool,
     response: ResponsePhase,
+    /// Whether a partly buffered response came without its end.
+    response_cut: bool,
     head: Vec<(String, Bytes)>,
     body: GatheredBody,
     subset: Subset,
@@ -142,8 +172,12 @@ impl Exchange {
         Self {
             request_mode: BodyMode::Duplex,
             response_mode: BodyMode::Duplex,
+            ahead: false,
+            chunks_ahead: 0,
             phase: RequestPhase::Start,
+            request_ended: false,
             response: ResponsePhase::None,
+            response_cut: false,
             head: Vec::new(),
             body: GatheredBody::default(),
             subset: Subset::Any,
@@ -166,9 +200,35 @@ impl Exchange {
         self.body.n_bytes()
     }
 
-    /// Whether the request is not whole yet, so that the client is the one who is waited for.
+    /// Whether the request is not whole yet.
     pub fn awaits_request(&self) -> bool {
         matches!(self.phase, RequestPhase::Headers | RequestPhase::Body)
+    }
+
+    /// Whom the next message depends on.
+    pub fn awaits(&self) -> Awaits {
+        match self.request_mode {
+            BodyMode::Duplex if self.awaits_request() => Awaits::Upload,
+            BodyMode::Streamed if self.awaits_request() => Awaits::UploadBriefly,
+            // A body that Envoy gathers is silent for as long as its client sends, and nothing of it is held here.
+            _ => Awaits::Gateway,
+        }
+    }
+
+    /// Decides with what is there, since waiting on would run into Envoy's `message_timeout`.
+    pub fn out_of_patience(&mut self) -> Step {
+        self.decide(false, true)
+    }
+
+    /// Whether the request ended by its body. If not, trailers may follow, which HTTP/1.1 has for bodies of unknown
+    /// length only.
+    pub fn request_ended(&self) -> bool {
+        self.request_ended
+    }
+
+    /// Whether the rest of the answer will not be seen: that the stream ends says no more than that.
+    pub fn response_goes_unseen(&self) -> bool {
+        self.response == ResponsePhase::Begun && (self.response_mode == BodyMode::None || self.response_cut)
     }
 
     /// Takes the next message.
@@ -176,6 +236,7 @@ impl Exchange {
         if let Some(config) = &message.protocol_config {
             self.request_mode = config.request_body_mode().into();
             self.response_mode = config.response_body_mode().into();
+            self.ahead = config.send_body_without_waiting_for_header_response;
         }
         if let Some(metadata) = &message.metadata_context
             && let Some(subset) = read_subset(metadata)
@@ -203,52 +264,68 @@ impl Exchange {
             return Err(ProtocolError::OutOfOrder("request headers"));
         }
         self.head = read_headers(headers.headers);
-        if headers.end_of_stream || self.request_mode == BodyMode::Unseen {
-            return Ok(self.decide(false));
+        if headers.end_of_stream {
+            return Ok(self.decide(false, false));
         }
-        self.phase = RequestPhase::Headers;
         match self.request_mode {
             // The pick needs the body, and Envoy sends the body only once the headers are answered.
-            BodyMode::Buffered => {
+            BodyMode::Buffered | BodyMode::Partial => {
+                self.phase = RequestPhase::Headers;
                 Ok(Step::Reply(Replies::one(reply::headers(Direction::Request, HeaderEdits::default()))))
             }
-            BodyMode::Duplex | BodyMode::Unseen => Ok(Step::Wait),
+            BodyMode::Streamed if !self.ahead => Ok(self.decide(false, true)),
+            BodyMode::None => Ok(self.decide(false, true)),
+            BodyMode::Duplex | BodyMode::Streamed => {
+                self.phase = RequestPhase::Headers;
+                Ok(Step::Wait)
+            }
         }
     }
 
     fn on_request_body(&mut self, body: HttpBody) -> Result<Step, ProtocolError> {
-        match self.phase {
-            RequestPhase::Start | RequestPhase::Headers | RequestPhase::Body => {}
-            RequestPhase::Done if self.request_mode == BodyMode::Unseen => {
+        match (self.phase, self.request_mode) {
+            (RequestPhase::Headers | RequestPhase::Body, _)
+            | (RequestPhase::Start, BodyMode::Duplex | BodyMode::Buffered | BodyMode::Partial) => {}
+            // Whatever the modes promised: a chunk in any mode but duplex wants one answer.
+            (RequestPhase::Done, mode) if mode != BodyMode::Duplex => {
                 return Ok(Step::Reply(Replies::one(reply::body_unchanged(Direction::Request))));
             }
             // The answer began before the request was whole; what was in the pipe no longer matters.
-            RequestPhase::Done if self.response != ResponsePhase::None => return Ok(Step::Wait),
-            RequestPhase::Deciding { .. } | RequestPhase::Done | RequestPhase::Rejected => {
-                return Err(ProtocolError::OutOfOrder("a request body"));
-            }
+            (RequestPhase::Done, _) if self.response != ResponsePhase::None => return Ok(Step::Wait),
+            _ => return Err(ProtocolError::OutOfOrder("a request body")),
         }
         self.phase = RequestPhase::Body;
+        self.request_ended = body.end_of_stream;
         if self.body.n_bytes() + body.body.len() > self.max_body_bytes {
             self.body = GatheredBody::default();
             return Ok(Step::Reject(Rejection::BodyTooLarge { limit: self.max_body_bytes }));
         }
         self.body.push(body.body);
-        // A buffered body is one message; with trailers behind it, it does not say that it ends.
-        if body.end_of_stream || self.request_mode == BodyMode::Buffered {
-            return Ok(self.decide(false));
-        }
-        Ok(Step::Wait)
+        Ok(match self.request_mode {
+            // A buffered body is one message; with trailers behind it, it does not say that it ends.
+            BodyMode::Buffered => self.decide(false, false),
+            BodyMode::Partial => self.decide(false, !body.end_of_stream),
+            BodyMode::Duplex if body.end_of_stream => self.decide(false, false),
+            BodyMode::Duplex => Step::Wait,
+            BodyMode::Streamed | BodyMode::None => {
+                self.chunks_ahead += 1;
+                if body.end_of_stream || self.body.n_bytes() > AHEAD_BYTES {
+                    self.decide(false, !body.end_of_stream)
+                } else {
+                    Step::Wait
+                }
+            }
+        })
     }
 
     fn on_request_trailers(&mut self) -> Result<Step, ProtocolError> {
         match self.phase {
-            RequestPhase::Headers if self.request_mode == BodyMode::Buffered => {
+            RequestPhase::Headers if matches!(self.request_mode, BodyMode::Buffered | BodyMode::Partial) => {
                 // The headers were answered in the hope of a body that does not come: an empty one.
                 self.phase = RequestPhase::Body;
-                Ok(self.decide(true))
+                Ok(self.decide(true, false))
             }
-            RequestPhase::Headers | RequestPhase::Body => Ok(self.decide(true)),
+            RequestPhase::Headers | RequestPhase::Body => Ok(self.decide(true, false)),
             RequestPhase::Done if self.response != ResponsePhase::None => Ok(Step::Wait),
             RequestPhase::Done => Ok(Step::Reply(Replies::one(reply::trailers(Direction::Request)))),
             RequestPhase::Start | RequestPhase::Deciding { .. } | RequestPhase::Rejected => {
@@ -257,13 +334,15 @@ impl Exchange {
         }
     }
 
-    fn decide(&mut self, trailers: bool) -> Step {
+    /// `more`: whether there is more of the body than came.
+    fn decide(&mut self, trailers: bool, more: bool) -> Step {
         let has_body = self.phase == RequestPhase::Body;
         self.phase = RequestPhase::Deciding { trailers };
         let body = std::mem::take(&mut self.body);
         Step::Decide(RawRequest {
             headers: std::mem::take(&mut self.head),
             body: has_body.then(|| body.finish()),
+            more,
             subset: std::mem::take(&mut self.subset),
         })
     }
@@ -277,10 +356,14 @@ impl Exchange {
             (Some(body), BodyMode::Duplex) => {
                 Replies::headers_and_body(reply::picked_headers(pick), body, !trailers)
             }
-            (Some(body), BodyMode::Buffered) => {
+            (Some(body), BodyMode::Buffered | BodyMode::Partial) => {
                 Replies::one(reply::picked_body(pick, Some(body).filter(|_| body_changed)))
             }
-            (_, BodyMode::Unseen) | (None, _) => Replies::one(reply::picked_headers(pick)),
+            (Some(body), BodyMode::Streamed | BodyMode::None) => {
+                let body = Some(body).filter(|_| body_changed);
+                Replies::headers_and_chunks(reply::picked_headers(pick), self.chunks_ahead, body)
+            }
+            (None, _) => Replies::one(reply::picked_headers(pick)),
         };
         if trailers { replies.then(reply::trailers(Direction::Request)) } else { replies }
     }
@@ -307,7 +390,9 @@ impl Exchange {
     }
 
     fn on_response_body(&mut self, body: HttpBody) -> Step {
-        self.begin_response(body.end_of_stream);
+        // A buffered body is whole, also when trailers follow that Envoy does not send.
+        self.begin_response(body.end_of_stream || self.response_mode == BodyMode::Buffered);
+        self.response_cut = self.response_mode == BodyMode::Partial;
         Step::Observe(ResponsePart::Chunk { end_of_stream: body.end_of_stream }, body.body)
     }
 
@@ -328,9 +413,7 @@ impl Exchange {
             }
             ResponsePart::Chunk { end_of_stream } => match self.response_mode {
                 BodyMode::Duplex => Replies::chunk(Direction::Response, chunk, *end_of_stream),
-                BodyMode::Buffered | BodyMode::Unseen => {
-                    Replies::one(reply::body_unchanged(Direction::Response))
-                }
+                _ => Replies::one(reply::body_unchanged(Direction::Response)),
             },
             ResponsePart::Trailers => Replies::one(reply::trailers(Direction::Response)),
         }

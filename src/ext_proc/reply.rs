@@ -217,6 +217,7 @@ impl OutgoingBody {
 pub struct Replies {
     first: Option<ProcessingResponse>,
     pieces: Option<Pieces>,
+    chunks: Chunks,
     last: Option<ProcessingResponse>,
 }
 
@@ -225,6 +226,27 @@ struct Pieces {
     direction: Direction,
     body: PiecesBody,
     end_of_stream: bool,
+}
+
+/// Request chunks that were sent ahead of their answers, outside of duplex mode.
+#[derive(Debug, Default)]
+struct Chunks {
+    n_unanswered: usize,
+    replaced: bool,
+    /// What takes the place of all of them; goes out with the first.
+    replacement: Option<OutgoingBody>,
+}
+
+impl Chunks {
+    fn next(&mut self) -> Option<ProcessingResponse> {
+        self.n_unanswered = self.n_unanswered.checked_sub(1)?;
+        let mutation = match self.replacement.take() {
+            Some(body) => Some(Mutation::Body(body.into_contiguous())),
+            None => self.replaced.then_some(Mutation::ClearBody(true)),
+        };
+        let body_mutation = mutation.map(|mutation| BodyMutation { mutation: Some(mutation) });
+        Some(body(Direction::Request, CommonResponse { body_mutation, ..CommonResponse::default() }))
+    }
 }
 
 #[derive(Debug)]
@@ -253,7 +275,17 @@ impl Replies {
     /// A header answer followed by a whole request body; `end_of_stream` is false when trailers follow.
     pub fn headers_and_body(headers: ProcessingResponse, body: OutgoingBody, end_of_stream: bool) -> Self {
         let pieces = Pieces { direction: Direction::Request, body: PiecesBody::Cut(body), end_of_stream };
-        Self { first: Some(headers), pieces: Some(pieces), last: None }
+        Self { first: Some(headers), pieces: Some(pieces), ..Self::default() }
+    }
+
+    /// A header answer followed by one answer for each of `n` request chunks; `replacement` replaces them all.
+    pub fn headers_and_chunks(
+        headers: ProcessingResponse,
+        n: usize,
+        replacement: Option<OutgoingBody>,
+    ) -> Self {
+        let chunks = Chunks { n_unanswered: n, replaced: replacement.is_some(), replacement };
+        Self { first: Some(headers), chunks, ..Self::default() }
     }
 
     /// Adds an answer behind all others.
@@ -271,7 +303,9 @@ impl Iterator for Replies {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
-        let Some(mut pieces) = self.pieces.take() else { return self.last.take() };
+        let Some(mut pieces) = self.pieces.take() else {
+            return self.chunks.next().or_else(|| self.last.take());
+        };
         let body = match pieces.body {
             PiecesBody::Whole(chunk) => chunk,
             PiecesBody::Cut(mut body) => {

@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod admission;
+mod body_modes;
 mod command_line;
 mod concurrency;
 mod envoy_harness;

@@ -1,5 +1,7 @@
 //! The exchange against a model of Envoy: legal message orders in, answers checked as Envoy checks them.
 
+use std::collections::VecDeque;
+
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
 use envoy_types::pb::envoy::service::ext_proc::v3::{
     BodyResponse, CommonResponse, HeadersResponse, HttpTrailers, ProcessingResponse, ProtocolConfiguration,
@@ -11,6 +13,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::compat::Compat;
 use crate::ext_proc::reply::{DESTINATION, PIECE_BYTES};
+
+mod modes;
 
 const COMPAT: Compat = Compat::V1_0_1;
 const LIMIT: usize = 1 << 20;
@@ -38,6 +42,13 @@ fn request_headers(modes: (BodySendMode, BodySendMode), end_of_stream: bool) -> 
     };
     let headers = http_headers(&[(":path", "/v1/completions"), ("X-Request-Id", "r")], end_of_stream);
     ProcessingRequest { protocol_config: Some(config), ..message(Request::RequestHeaders(headers)) }
+}
+
+/// The same first message, of an Envoy that does not wait for the header answer.
+fn sent_ahead(mut message: ProcessingRequest) -> ProcessingRequest {
+    let config = message.protocol_config.as_mut().unwrap();
+    config.send_body_without_waiting_for_header_response = true;
+    message
 }
 
 fn request_body(body: &[u8], end_of_stream: bool) -> ProcessingRequest {
@@ -79,6 +90,8 @@ fn feed(exchange: &mut Exchange, message: ProcessingRequest, rewrite: bool) -> V
 #[derive(Default)]
 struct Half {
     headers_answered: usize,
+    /// Outside of duplex mode: chunks that wait for their answers.
+    sent: VecDeque<Vec<u8>>,
     body: Vec<u8>,
     body_answers: usize,
     ended: bool,
@@ -101,9 +114,14 @@ impl Half {
                 self.body.extend(piece.body);
                 self.ended = piece.end_of_stream;
             }
-            (Some(Mutation::Body(body)), BodySendMode::Buffered) => self.body = body,
-            (None, mode) => {
-                assert_ne!(mode, BodySendMode::FullDuplexStreamed, "a plain answer in duplex mode");
+            (mutation, mode) if mode != BodySendMode::FullDuplexStreamed => {
+                let sent = self.sent.pop_front().expect("one answer for each chunk");
+                match mutation {
+                    None => self.body.extend(sent),
+                    Some(Mutation::Body(body)) => self.body.extend(body),
+                    Some(Mutation::ClearBody(true)) => {}
+                    other => panic!("{other:?} in mode {mode:?}"),
+                }
             }
             (mutation, mode) => panic!("{mutation:?} in mode {mode:?}"),
         }
@@ -171,6 +189,7 @@ fn mode() -> impl Strategy<Value = BodySendMode> {
     prop_oneof![
         3 => Just(BodySendMode::FullDuplexStreamed),
         2 => Just(BodySendMode::Buffered),
+        1 => Just(BodySendMode::BufferedPartial),
         1 => Just(BodySendMode::Streamed),
         1 => Just(BodySendMode::None),
     ]
@@ -185,22 +204,26 @@ proptest! {
         response in prop::collection::vec(any::<u8>(), 0..200_000),
         cuts in prop::collection::vec(any::<usize>(), 0..20),
         ends in (any::<bool>(), any::<bool>(), any::<bool>()),
-        rewrite in any::<bool>(),
+        how in (any::<bool>(), any::<bool>()),
     ) {
         let (request_trailers, response_trailers, bodiless) = ends;
+        let (rewrite, ahead) = how;
         let mut exchange = Exchange::new(LIMIT);
         let mut seen = Seen::default();
         let mut send = |message, seen: &mut Seen| seen.take(feed(&mut exchange, message, rewrite), modes);
 
-        send(request_headers(modes, bodiless), &mut seen);
+        let mut first = request_headers(modes, bodiless);
+        first = if ahead { sent_ahead(first) } else { first };
+        send(first, &mut seen);
         let chunks = match modes.0 {
             _ if bodiless => vec![],
             BodySendMode::None => vec![],
-            BodySendMode::Buffered => vec![request.clone()],
+            BodySendMode::Buffered | BodySendMode::BufferedPartial => vec![request.clone()],
             _ => split(&request, &cuts),
         };
         let n_chunks = chunks.len();
         for (n, chunk) in chunks.iter().enumerate() {
+            seen.request.sent.push_back(chunk.clone());
             send(request_body(chunk, n + 1 == n_chunks && !request_trailers), &mut seen);
         }
         if request_trailers && !bodiless {
@@ -210,7 +233,7 @@ proptest! {
         prop_assert_eq!(seen.request.headers_answered, 1);
         prop_assert_eq!(seen.request.trailers_answered, usize::from(request_trailers && !bodiless));
         let mut expected = request.clone();
-        if rewrite {
+        if rewrite && (ahead || modes.0 != BodySendMode::Streamed) {
             expected.splice(0..request.len().min(1), *b"new");
         }
         match modes.0 {
@@ -219,21 +242,21 @@ proptest! {
                 prop_assert_eq!(&seen.request.body, &expected);
                 prop_assert_eq!(seen.request.ended, !request_trailers);
             }
-            BodySendMode::Buffered => {
-                prop_assert_eq!(seen.request.body_answers, 1);
-                prop_assert_eq!(&seen.request.body, &if rewrite { expected } else { vec![] });
+            _ => {
+                prop_assert_eq!(seen.request.body_answers, n_chunks);
+                prop_assert_eq!(&seen.request.body, &if n_chunks == 0 { vec![] } else { expected });
             }
-            _ => prop_assert_eq!(seen.request.body_answers, n_chunks),
         }
 
         send(response_headers(false), &mut seen);
         let chunks = match modes.1 {
             BodySendMode::None => vec![],
-            BodySendMode::Buffered => vec![response.clone()],
+            BodySendMode::Buffered | BodySendMode::BufferedPartial => vec![response.clone()],
             _ => split(&response, &cuts),
         };
         let n_chunks = chunks.len();
         for (n, chunk) in chunks.iter().enumerate() {
+            seen.response.sent.push_back(chunk.clone());
             send(response_body(chunk, n + 1 == n_chunks && !response_trailers), &mut seen);
         }
         if response_trailers {
@@ -246,6 +269,8 @@ proptest! {
             prop_assert_eq!(seen.response.ended, !response_trailers);
         } else {
             prop_assert_eq!(seen.response.body_answers, n_chunks);
+            let sent = if n_chunks == 0 { vec![] } else { response };
+            prop_assert!(seen.response.body == sent);
         }
         prop_assert_eq!(exchange.response_ended(), response_trailers || n_chunks > 0);
     }
@@ -254,13 +279,14 @@ proptest! {
     #[test]
     fn no_order_of_messages_panics(
         order in prop::collection::vec(0u8..8, 0..12),
-        duplex in any::<bool>(),
+        mode in mode(),
+        ahead in any::<bool>(),
         reject in any::<bool>(),
     ) {
-        let mode = if duplex { BodySendMode::FullDuplexStreamed } else { BodySendMode::Buffered };
         let mut exchange = Exchange::new(100);
         for kind in order {
             let message = match kind {
+                0 if ahead => sent_ahead(request_headers((mode, mode), false)),
                 0 => request_headers((mode, mode), false),
                 1 => request_headers((mode, mode), true),
                 2 => request_body(b"0123456789", false),

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::support::Protocol;
+
 const DESTINATION: &str = "x-gateway-destination-endpoint";
 
 /// How Envoy hands bodies to the EPP, in one direction.
@@ -17,8 +19,12 @@ pub(crate) enum BodyMode {
     Duplex,
     /// The whole body in one message.
     Buffered,
+    /// The same, but of a body over the buffer limit only the beginning.
+    Partial,
     /// Chunk by chunk, each answered before the next.
     Streamed,
+    /// The same, but request chunks do not wait until the headers are answered.
+    Ahead,
     /// Not at all.
     None,
 }
@@ -54,6 +60,10 @@ pub(crate) struct EnvoySetup {
     pub(crate) buffer_limit: Option<u32>,
     /// Whether the route retries, for which its router keeps the request's body.
     pub(crate) retries: bool,
+    /// Whether trailers reach the EPP; duplex directions always send them.
+    pub(crate) trailers: bool,
+    /// What Envoy speaks with the pool.
+    pub(crate) upstream: Protocol,
 }
 
 /// How Envoy connects to the EPP; by default once, trusting anybody, without a certificate of its own.
@@ -80,6 +90,8 @@ impl EnvoySetup {
             subset_hint: None,
             buffer_limit: None,
             retries: true,
+            trailers: true,
+            upstream: Protocol::Http1,
         }
     }
 
@@ -98,7 +110,7 @@ impl EnvoySetup {
         }
         json!({
             "admin": { "address": address(([127, 0, 0, 1], 0).into()) },
-            "static_resources": { "listeners": [listener], "clusters": [self.pool.cluster(), self.epp_cluster()] },
+            "static_resources": { "listeners": [listener], "clusters": [self.pool_cluster(), self.epp_cluster()] },
         })
     }
 
@@ -116,6 +128,7 @@ impl EnvoySetup {
             "@type": extension("filters.network.http_connection_manager.v3.HttpConnectionManager"),
             "stat_prefix": "it",
             "codec_type": "AUTO",
+            "http_protocol_options": { "enable_trailers": true },
             "access_log": [{
                 "name": "envoy.access_loggers.file",
                 "typed_config": {
@@ -146,12 +159,13 @@ impl EnvoySetup {
                 "processing_mode": {
                     "request_header_mode": "SEND",
                     "request_body_mode": self.request_body.name(),
-                    "request_trailer_mode": "SEND",
+                    "request_trailer_mode": self.trailer_mode(self.request_body),
                     "response_header_mode": "SEND",
                     "response_body_mode": self.response_body.name(),
-                    "response_trailer_mode": "SEND",
+                    "response_trailer_mode": self.trailer_mode(self.response_body),
                 },
                 "message_timeout": "30s",
+                "send_body_without_waiting_for_header_response": self.request_body == BodyMode::Ahead,
                 "metadata_options": {
                     "receiving_namespaces": { "untyped": ["envoy.lb", "io.envoy.ai_gateway"] },
                     "forwarding_namespaces": { "untyped": ["envoy.lb", "envoy.lb.subset_hint"] },
@@ -161,17 +175,26 @@ impl EnvoySetup {
         })
     }
 
+    fn trailer_mode(&self, body: BodyMode) -> &'static str {
+        if self.trailers || body == BodyMode::Duplex { "SEND" } else { "SKIP" }
+    }
+
+    fn pool_cluster(&self) -> Value {
+        let mut cluster = self.pool.cluster();
+        let protocol = match self.upstream {
+            Protocol::Http1 => json!({ "http_protocol_options": { "enable_trailers": true } }),
+            Protocol::Http2 => json!({ "http2_protocol_options": {} }),
+        };
+        cluster["typed_extension_protocol_options"] = protocol_options(&protocol);
+        cluster
+    }
+
     fn epp_cluster(&self) -> Value {
         let mut cluster = json!({
             "name": "epp",
             "type": "STATIC",
             "connect_timeout": "5s",
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": extension("upstreams.http.v3.HttpProtocolOptions"),
-                    "explicit_http_config": { "http2_protocol_options": {} },
-                },
-            },
+            "typed_extension_protocol_options": protocol_options(&json!({ "http2_protocol_options": {} })),
             "load_assignment": assignment("epp", &[self.epp]),
         });
         if let Some(n) = self.epp_connection.max_requests {
@@ -217,7 +240,8 @@ impl BodyMode {
         match self {
             Self::Duplex => "FULL_DUPLEX_STREAMED",
             Self::Buffered => "BUFFERED",
-            Self::Streamed => "STREAMED",
+            Self::Partial => "BUFFERED_PARTIAL",
+            Self::Streamed | Self::Ahead => "STREAMED",
             Self::None => "NONE",
         }
     }
@@ -245,6 +269,13 @@ impl Pool {
             }),
         }
     }
+}
+
+fn protocol_options(explicit: &Value) -> Value {
+    json!({ "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": extension("upstreams.http.v3.HttpProtocolOptions"),
+        "explicit_http_config": explicit,
+    } })
 }
 
 fn override_host_policy() -> Value {

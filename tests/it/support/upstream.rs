@@ -11,9 +11,11 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use axum::routing::get;
+use http_body_util::{BodyExt, Collected, StreamBody};
+use hyper::body::Frame;
 use parking_lot::Mutex;
 use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
@@ -33,6 +35,8 @@ pub(crate) enum Answer {
     Sse { events: Vec<String>, then: AfterEvents },
     /// 200 and `text/event-stream`: the events of this list while it grows; it ends with its sender.
     Follow(watch::Receiver<Vec<String>>),
+    /// 200 with the request's own body, and behind it the trailers of a gRPC answer.
+    Grpc,
     /// Closes the connection without an answer.
     Close,
     /// Keeps the connection open and never answers.
@@ -59,6 +63,8 @@ pub(crate) struct Received {
     pub(crate) headers: HeaderMap,
     /// The body; none if it broke off before its end.
     pub(crate) body: Option<Bytes>,
+    /// The trailers; empty if there were none.
+    pub(crate) trailers: HeaderMap,
 }
 
 /// A running model server on a loopback port.
@@ -151,10 +157,13 @@ impl RefusingPort {
 
 async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
-    let body = axum::body::to_bytes(body, usize::MAX).await.ok();
+    let whole = body.collect().await.ok();
+    let trailers = whole.as_ref().and_then(|whole| whole.trailers().cloned()).unwrap_or_default();
+    let body = whole.map(Collected::to_bytes);
     let content_type = head.headers.get(header::CONTENT_TYPE).cloned();
     let path = head.uri.path_and_query().map_or_else(String::new, ToString::to_string);
-    let received = Received { method: head.method, path, headers: head.headers, body: body.clone() };
+    let received =
+        Received { method: head.method, path, headers: head.headers, body: body.clone(), trailers };
     shared.received.send_modify(|all| all.push(received));
 
     let answer = shared.answer.lock().clone();
@@ -163,6 +172,19 @@ async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response 
             let mut response = Response::new(Body::from(body.unwrap_or_default()));
             response.headers_mut().extend(content_type.map(|value| (header::CONTENT_TYPE, value)));
             response
+        }
+        Answer::Grpc => {
+            let trailers = HeaderMap::from_iter(
+                [("grpc-status", "0"), ("grpc-message", "fine")]
+                    .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))),
+            );
+            let frames = [Frame::data(body.unwrap_or_default()), Frame::trailers(trailers)];
+            Response::builder()
+                .header(header::CONTENT_TYPE, "application/grpc")
+                // HTTP/1.1 sends those trailers that were announced.
+                .header(header::TRAILER, "grpc-status, grpc-message")
+                .body(Body::new(StreamBody::new(iter(frames.map(Ok::<_, Infallible>)))))
+                .expect("the headers are valid")
         }
         Answer::Status(status) => {
             Response::builder().status(status).body(Body::from("as told\n")).expect("the status is valid")
