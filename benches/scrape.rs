@@ -5,8 +5,8 @@ use divan::{Bencher, black_box};
 use epp::scrape::mapping::{EngineMapping, MetricSpecs};
 use epp::scrape::spec::MetricSpec;
 
-const FULL: &[u8] = include_bytes!("../tests/it/fixtures/metrics/metrics-loaded.prom");
-const FILTERED: &[u8] = include_bytes!("../tests/it/fixtures/metrics/metrics-filtered.prom");
+const FULL: &[u8] = include_bytes!("../tests/it/fixtures/real_vllm/metrics-loaded.prom");
+const FILTERED: &[u8] = include_bytes!("../tests/it/fixtures/real_vllm/metrics-filtered.prom");
 
 const TRITON: &[u8] = include_bytes!("../tests/it/fixtures/model_servers/triton.prom");
 

@@ -13,9 +13,9 @@ use super::fetch::Failure;
 use super::test_server::{Reply, TestServer};
 use super::*;
 
-const PAGE: &str = include_str!("../../tests/it/fixtures/metrics/metrics-loaded.prom");
-const LORA: &str = include_str!("../../tests/it/fixtures/metrics/metrics-lora-2.prom");
-const FILTERED: &str = include_str!("../../tests/it/fixtures/metrics/metrics-filtered.prom");
+const PAGE: &str = include_str!("../../tests/it/fixtures/real_vllm/metrics-loaded.prom");
+const LORA: &str = include_str!("../../tests/it/fixtures/real_vllm/metrics-lora-2.prom");
+const FILTERED: &str = include_str!("../../tests/it/fixtures/real_vllm/metrics-filtered.prom");
 const FOREVER: Duration = Duration::from_secs(3600);
 
 pub(super) fn endpoint(slot: u32, address: SocketAddr) -> Arc<Endpoint> {

@@ -175,9 +175,36 @@ fn only_whole_names_match() {
     assert_eq!(read(b"vllm:a 3\n", &[]).0, []);
 }
 
+/// Of every page among the fixtures, with every name on it wanted.
+#[test]
+fn each_sample_of_each_page_is_read() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures");
+    let mut n_pages = 0;
+    for folder in ["real_vllm", "model_servers"] {
+        for entry in std::fs::read_dir(format!("{fixtures}/{folder}")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|extension| extension != "prom") {
+                continue;
+            }
+            let page = std::fs::read_to_string(&path).unwrap();
+            let lines = page.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+            let name_of = |line: &str| line.split(['{', ' ', '\t']).next().unwrap_or(line).to_owned();
+            let lines: Vec<String> = lines.map(name_of).collect();
+            let names: std::collections::BTreeSet<_> = lines.iter().cloned().collect();
+            let names: Vec<&'static str> = names.into_iter().map(|name| &*name.leak()).collect();
+            let (found, skipped) = read(page.as_bytes(), &names);
+            let found: Vec<_> = found.into_iter().map(|sample| sample.0).collect();
+            assert_eq!(skipped, 0, "{}", path.display());
+            assert_eq!(found, lines, "{}", path.display());
+            n_pages += 1;
+        }
+    }
+    assert_eq!(n_pages, 16);
+}
+
 #[test]
 fn the_odd_page_is_read_whole() {
-    let page = include_bytes!("../../../tests/it/fixtures/metrics/odd.prom");
+    let page = include_bytes!("../../../tests/it/fixtures/model_servers/odd.prom");
     let names =
         ["odd_help", "odd_values", "odd_ts", "odd_spaces", "odd_tabs", "late_type", "no_final_newline"];
     let (found, skipped) = read(page, &names);
@@ -192,7 +219,7 @@ fn the_odd_page_is_read_whole() {
 
 #[test]
 fn the_openmetrics_page_is_read_without_its_exemplars() {
-    let page = include_bytes!("../../../tests/it/fixtures/metrics/openmetrics.prom");
+    let page = include_bytes!("../../../tests/it/fixtures/model_servers/openmetrics.prom");
     let names = ["vllm:prompt_tokens_total", "vllm:time_to_first_token_seconds_bucket"];
     let (found, skipped) = read(page, &names);
     let values: Vec<_> = found.iter().map(|sample| sample.2).collect();

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LOADED: &[u8] = include_bytes!("../../../tests/it/fixtures/metrics/metrics-loaded.prom");
-const LORA: &[u8] = include_bytes!("../../../tests/it/fixtures/metrics/metrics-lora-2.prom");
+const LOADED: &[u8] = include_bytes!("../../../tests/it/fixtures/real_vllm/metrics-loaded.prom");
+const LORA: &[u8] = include_bytes!("../../../tests/it/fixtures/real_vllm/metrics-lora-2.prom");
 
 fn read(page: &str) -> PageFindings {
     EngineMapping::vllm().read(page.as_bytes())
@@ -26,41 +26,80 @@ fn adapters(running: &[&str], waiting: &[&str], max: u32) -> LoraAdapters {
     LoraAdapters { running: owned(running), waiting: owned(waiting), max }
 }
 
-#[test]
-fn pages_of_real_servers_are_understood() {
-    macro_rules! page {
-        ($file:literal) => {
-            ($file, &include_bytes!(concat!("../../../tests/it/fixtures/metrics/", $file))[..])
-        };
+/// The metrics pages among the fixtures, by their place in there.
+fn pages() -> BTreeMap<String, Vec<u8>> {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures");
+    let mut pages = BTreeMap::new();
+    for folder in ["real_vllm", "model_servers"] {
+        for entry in std::fs::read_dir(format!("{fixtures}/{folder}")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "prom") {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                pages.insert(format!("{folder}/{name}"), std::fs::read(&path).unwrap());
+            }
+        }
     }
+    pages
+}
+
+#[test]
+fn pages_of_model_servers_are_understood() {
+    let idle = load(Some(0), Some(0), Some(0.0), Some((128, 8192)));
     let two = &["ad-1", "ad-2"][..];
     let three = &["a", "b", "c"][..];
     let cases = [
-        (page!("metrics-filtered.prom"), load(Some(0), Some(0), Some(0.0), Some((128, 8192))), None),
+        ("real_vllm/metrics-after.prom", load(Some(0), Some(0), Some(0.0), Some((32, 32768))), None),
+        ("real_vllm/metrics-filtered.prom", idle, None),
+        ("real_vllm/metrics-idle.prom", idle, None),
         (
-            page!("metrics-loaded.prom"),
+            "real_vllm/metrics-loaded.prom",
             load(Some(4), Some(2), Some(0.000_671_407_208_471_919_1), Some((32, 32768))),
             None,
         ),
         (
-            page!("metrics-lora-2.prom"),
+            "real_vllm/metrics-lora-2.prom",
             load(Some(2), Some(4), Some(0.904_761_904_761_904_8), Some((32, 64))),
             Some(adapters(two, two, 2)),
         ),
-        (page!("vllm-lora-both.prom"), load(None, None, None, None), Some(adapters(three, three, 2))),
-        (page!("vllm-multiproc-pid.prom"), load(Some(1), Some(13), Some(0.415), None), None),
         (
-            page!("vllm-v0.prom"),
+            "model_servers/vllm-1engine.prom",
+            load(Some(2), Some(7), Some(0.314_236_111_111_111_1), Some((16, 27648))),
+            None,
+        ),
+        (
+            "model_servers/vllm-8engines.prom",
+            load(Some(15), Some(76), Some(0.326_25), Some((16, 8 * 27648))),
+            None,
+        ),
+        (
+            "model_servers/vllm-lora.prom",
+            load(Some(3), Some(4), Some(0.55), Some((16, 27648))),
+            Some(adapters(&["sql-adapter", "tone-a"], &["tone-b", "tone-c"], 4)),
+        ),
+        ("model_servers/vllm-lora-both.prom", load(None, None, None, None), Some(adapters(three, three, 2))),
+        ("model_servers/vllm-multiproc-pid.prom", load(Some(1), Some(13), Some(0.415), None), None),
+        (
+            "model_servers/vllm-v0.prom",
             load(Some(1), Some(3), Some(0.0421), Some((16, 27837))),
             Some(LoraAdapters::default()),
         ),
-        (page!("odd.prom"), load(Some(5), None, None, None), None),
-        (page!("openmetrics.prom"), load(Some(2), None, None, None), None),
+        ("model_servers/odd.prom", load(Some(5), None, None, None), None),
+        ("model_servers/openmetrics.prom", load(Some(2), None, None, None), None),
+        // Engines without a mapping: nothing is taken for a family of vLLM.
+        ("model_servers/sglang.prom", load(None, None, None, None), None),
+        ("model_servers/triton.prom", load(None, None, None, None), None),
+        ("model_servers/trtllm.prom", load(None, None, None, None), None),
     ];
-    for ((name, page), want_load, want_lora) in cases {
-        let found = EngineMapping::vllm().read(page);
+    let mut pages = pages();
+    for (name, want_load, want_lora) in cases {
+        let mut found = EngineMapping::vllm().read(&pages.remove(name).expect(name));
+        // A mean of decimal fractions is no decimal fraction.
+        found.load.kv_used = found.load.kv_used.map(|kv_used| (kv_used * 1e15).round() / 1e15);
+        let want_load =
+            ScrapedLoad { kv_used: want_load.kv_used.map(|used| (used * 1e15).round() / 1e15), ..want_load };
         assert_eq!((found.load, found.lora, found.skipped_lines), (want_load, want_lora, 0), "{name}");
     }
+    assert!(pages.is_empty(), "no expectation for {:?}", pages.keys());
 }
 
 fn spec(text: &str) -> Option<MetricSpec> {
@@ -357,7 +396,7 @@ proptest! {
     fn mutated_wanted_lines_do_not_panic(
         edits in prop::collection::vec((any::<prop::sample::Index>(), "[{}\",=\\\\ \n#0-9]"), 1..10),
     ) {
-        let mut page = include_str!("../../../tests/it/fixtures/metrics/metrics-filtered.prom").to_owned();
+        let mut page = include_str!("../../../tests/it/fixtures/real_vllm/metrics-filtered.prom").to_owned();
         for (at, text) in edits {
             let at = at.index(page.len());
             page.replace_range(at..=at, &text);
