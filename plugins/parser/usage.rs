@@ -1,21 +1,24 @@
 //! Reads `usage` from answers while their bytes pass by: events of a stream, or one JSON body.
 //!
-//! Feed the chunks as they come, however they are cut; memory is bounded by [`MAX_LINE_BYTES`] for a stream and by
-//! [`TAIL_BYTES`] for a JSON body, whose `usage` stands near the end. What cannot be read is no usage, never an error.
+//! Entry point: [`UsageReader`]. Feed the chunks as they come, however they are cut; memory is bounded by
+//! [`MAX_LINE_BYTES`] for a line and for an event of a stream, and by [`TAIL_BYTES`] for a JSON body, whose `usage` stands
+//! near the end. The spellings of completions, chat, responses and messages are read. What cannot be read is no usage,
+//! never an error; compressed answers are not decompressed.
 
 use memchr::memmem;
-use serde::Deserialize;
 
-/// Longest line of a stream that is read, in bytes; longer ones are skipped.
+use super::json::each_member;
+
+/// Longest line and longest event of a stream that are read, in bytes; longer ones are skipped.
 pub const MAX_LINE_BYTES: usize = 256 * 1024;
 
 /// How much of the end of a JSON body is kept, in bytes.
 pub const TAIL_BYTES: usize = 64 * 1024;
 
-/// Token counts that a model server reported.
+/// Token counts that a model server reported; zero where it did not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// Prompt tokens.
+    /// Prompt tokens, those from the cache included.
     pub prompt_tokens: u64,
     /// Output tokens.
     pub completion_tokens: u64,
@@ -30,13 +33,27 @@ pub struct UsageReader {
     /// The unfinished line of a stream, or the tail of a JSON body.
     pending: Vec<u8>,
     skipping_line: bool,
-    usage: Option<Usage>,
+    /// The last line ended with a carriage return; a line feed right after it belongs to that end.
+    after_return: bool,
+    /// Whether a line was read: only before the first may a byte order mark stand.
+    begun: bool,
+    /// The data of the unfinished event.
+    event: Vec<u8>,
+    counts: Counts,
 }
 
 impl UsageReader {
     /// Makes a reader of an event stream or of a JSON body.
     pub fn new(streaming: bool) -> Self {
-        Self { streaming, pending: Vec::new(), skipping_line: false, usage: None }
+        Self {
+            streaming,
+            pending: Vec::new(),
+            skipping_line: false,
+            after_return: false,
+            begun: false,
+            event: Vec::new(),
+            counts: Counts::default(),
+        }
     }
 
     /// Takes the next bytes of the answer.
@@ -44,20 +61,26 @@ impl UsageReader {
         if self.streaming { self.feed_stream(chunk) } else { self.feed_tail(chunk) }
     }
 
-    /// Ends the answer and returns the last usage in it.
+    /// Ends the answer and returns the usage in it; of a stream, what its events said last.
     pub fn finish(&mut self) -> Option<Usage> {
         let pending = std::mem::take(&mut self.pending);
         if self.streaming {
             self.read_line(&pending);
-        } else if let Some(usage) = usage_in_tail(&pending) {
-            self.usage = Some(usage);
+            self.end_event();
+        } else if let Some(counts) = counts_in_tail(&pending) {
+            self.counts = counts;
         }
-        self.usage
+        self.counts.usage()
     }
 
     fn feed_stream(&mut self, mut chunk: &[u8]) {
-        while let Some(end) = memchr::memchr(b'\n', chunk) {
+        loop {
+            if !chunk.is_empty() && std::mem::take(&mut self.after_return) {
+                chunk = chunk.strip_prefix(b"\n").unwrap_or(chunk);
+            }
+            let Some(end) = memchr::memchr2(b'\n', b'\r', chunk) else { break };
             let (line, rest) = chunk.split_at(end);
+            self.after_return = rest[0] == b'\r';
             chunk = &rest[1..];
             if std::mem::take(&mut self.skipping_line) {
                 continue;
@@ -82,14 +105,32 @@ impl UsageReader {
     }
 
     fn read_line(&mut self, line: &[u8]) {
-        let Some(event) = line.strip_prefix(b"data:") else { return };
+        let line = match line.strip_prefix("\u{feff}".as_bytes()) {
+            Some(line) if !self.begun => line,
+            _ => line,
+        };
+        self.begun = true;
+        if line.is_empty() {
+            self.end_event();
+        } else if let Some(data) = line.strip_prefix(b"data:") {
+            if self.event.len() + data.len() > MAX_LINE_BYTES {
+                // What is left of it cannot be read as JSON.
+                self.event = Vec::new();
+                return;
+            }
+            self.event.extend_from_slice(data);
+            self.event.push(b'\n');
+        }
+    }
+
+    fn end_event(&mut self) {
         // Most events have no usage; they cost one search.
-        if memmem::find(event, b"\"usage\"").is_none() {
-            return;
+        if memmem::find(&self.event, b"\"usage\"").is_some()
+            && let Some(counts) = counts_in_event(&self.event)
+        {
+            self.counts.update(counts);
         }
-        if let Ok(Event { usage: Some(usage) }) = serde_json::from_slice(event) {
-            self.usage = Some(usage.into());
-        }
+        self.event.clear();
     }
 
     fn feed_tail(&mut self, chunk: &[u8]) {
@@ -104,109 +145,115 @@ impl UsageReader {
     }
 }
 
-#[derive(Deserialize)]
-struct Event {
-    usage: Option<UsageJson>,
+/// What usage objects said; `None` where none did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    prompt: Option<u64>,
+    completion: Option<u64>,
+    /// Part of `prompt`.
+    cached: Option<u64>,
+    /// Prompt tokens that `prompt` lacks: the messages API counts those read from and written to the cache apart.
+    cache_read: Option<u64>,
+    cache_created: Option<u64>,
 }
 
-#[derive(Deserialize)]
-struct UsageJson {
-    #[serde(default)]
-    prompt_tokens: Option<u64>,
-    #[serde(default)]
-    completion_tokens: Option<u64>,
-    #[serde(default)]
-    prompt_tokens_details: Option<PromptTokensDetails>,
-}
+impl Counts {
+    /// Reads the usage object that `text` begins with. Of duplicate keys the last wins.
+    fn read(text: &[u8]) -> Option<Self> {
+        let mut counts = Self::default();
+        each_member(text, |key, value| match key {
+            "prompt_tokens" | "input_tokens" => counts.prompt = count(value),
+            "completion_tokens" | "output_tokens" => counts.completion = count(value),
+            "cache_read_input_tokens" => counts.cache_read = count(value),
+            "cache_creation_input_tokens" => counts.cache_created = count(value),
+            "prompt_tokens_details" | "input_tokens_details" => {
+                counts.cached = member(value, "cached_tokens").and_then(count);
+            }
+            _ => {}
+        })?;
+        Some(counts)
+    }
 
-#[derive(Deserialize)]
-struct PromptTokensDetails {
-    #[serde(default)]
-    cached_tokens: Option<u64>,
-}
+    /// Takes over what a later usage object says.
+    fn update(&mut self, later: Self) {
+        self.prompt = later.prompt.or(self.prompt);
+        self.completion = later.completion.or(self.completion);
+        self.cached = later.cached.or(self.cached);
+        self.cache_read = later.cache_read.or(self.cache_read);
+        self.cache_created = later.cache_created.or(self.cache_created);
+    }
 
-impl From<UsageJson> for Usage {
-    fn from(json: UsageJson) -> Self {
-        Self {
-            prompt_tokens: json.prompt_tokens.unwrap_or(0),
-            completion_tokens: json.completion_tokens.unwrap_or(0),
-            cached_tokens: json.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+    fn usage(self) -> Option<Usage> {
+        let prompt = [self.prompt, self.cache_read, self.cache_created];
+        if prompt.iter().chain([&self.completion, &self.cached]).all(Option::is_none) {
+            return None;
         }
+        Some(Usage {
+            prompt_tokens: prompt.into_iter().flatten().sum(),
+            completion_tokens: self.completion.unwrap_or(0),
+            cached_tokens: self.cached.or(self.cache_read).unwrap_or(0),
+        })
     }
 }
 
+/// Largest count that is believed: all below it are exact in any JSON writer.
+const MAX_COUNT: u64 = 1 << 53;
+
+/// A count, also when written as `"5"` or `5.0`.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "only whole numbers in range are cast"
+)]
+fn count(raw: &str) -> Option<u64> {
+    let text = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(raw);
+    let whole = || {
+        let value: f64 = text.parse().ok()?;
+        (value.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&value)).then_some(value as u64)
+    };
+    text.parse().ok().or_else(whole).filter(|&count| count <= MAX_COUNT)
+}
+
+/// The member `key` of a JSON object; `None` also when it is no object.
+fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
+    let mut found = None;
+    each_member(object.as_bytes(), |name, value| {
+        if name == key {
+            found = Some(value);
+        }
+    })?;
+    found
+}
+
+/// The counts that the data of an event carries: in its `usage`, or in that of the response or message it is about.
+fn counts_in_event(data: &[u8]) -> Option<Counts> {
+    let (mut usage, mut kind, mut about) = (None, "", None);
+    each_member(data, |key, value| match key {
+        "usage" => usage = Some(value),
+        "type" => kind = value,
+        "response" | "message" => about = Some(value),
+        _ => {}
+    })?;
+    let carries =
+        ["\"response.completed\"", "\"response.incomplete\"", "\"response.failed\"", "\"message_start\""];
+    if carries.contains(&kind) {
+        usage = about.and_then(|about| member(about, "usage")).or(usage);
+    }
+    Counts::read(usage?.as_bytes())
+}
+
 /// Finds the last `"usage": {…}` that is a key. Inside a string its first quote would be escaped.
-fn usage_in_tail(tail: &[u8]) -> Option<Usage> {
+fn counts_in_tail(tail: &[u8]) -> Option<Counts> {
     for at in memmem::rfind_iter(tail, b"\"usage\"") {
         if at > 0 && tail[at - 1] == b'\\' {
             continue;
         }
         let value = tail[at + b"\"usage\"".len()..].trim_ascii_start();
         let Some(value) = value.strip_prefix(b":") else { continue };
-        let mut values = serde_json::Deserializer::from_slice(value).into_iter::<UsageJson>();
-        return values.next()?.ok().map(Usage::from);
+        return Counts::read(value);
     }
     None
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STREAM: &str = concat!(
-        "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\"\"}}]}\n\n",
-        ": keep-alive\n\n",
-        "data: {\"choices\":[],\"usage\":null}\r\n\r\n",
-        "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":7,\"total_tokens\":17,\"completion_tokens\":10,",
-        "\"prompt_tokens_details\":{\"cached_tokens\":4}}}\n\ndata: [DONE]\n\n",
-    );
-    const USAGE: Usage = Usage { prompt_tokens: 7, completion_tokens: 10, cached_tokens: 4 };
-
-    #[test]
-    fn a_stream_may_be_cut_anywhere() {
-        for size in 1..STREAM.len() {
-            let mut reader = UsageReader::new(true);
-            STREAM.as_bytes().chunks(size).for_each(|chunk| reader.feed(chunk));
-            assert_eq!(reader.finish(), Some(USAGE), "chunks of {size}");
-        }
-    }
-
-    /// Rows 69, 70 and 75 of the functional specification.
-    #[test]
-    fn rows_69_70_75_json_answers() {
-        for (row, body, want) in [
-            (
-                "69",
-                r#"{"usage": {"prompt_tokens":11,"total_tokens":111,"completion_tokens":100}}"#,
-                Some((11, 100)),
-            ),
-            ("70", r#"{"choices":[]}"#, None),
-            ("75", r#"{"usage":"oops"}"#, None),
-            ("inside a string", r#"{"content":"\"usage\":{\"prompt_tokens\":999}"}"#, None),
-            ("null", r#"{"usage":null}"#, None),
-            ("embeddings", r#"{"data":[],"usage":{"prompt_tokens":5}}"#, Some((5, 0))),
-        ] {
-            let mut reader = UsageReader::new(false);
-            body.as_bytes().chunks(3).for_each(|chunk| reader.feed(chunk));
-            let found = reader.finish().map(|usage| (usage.prompt_tokens, usage.completion_tokens));
-            assert_eq!(found, want, "row {row}");
-        }
-    }
-
-    #[test]
-    fn memory_is_bounded_and_the_end_of_a_long_body_is_kept() {
-        let mut reader = UsageReader::new(false);
-        (0..10_000).for_each(|_| reader.feed(&[b'x'; 100]));
-        reader.feed(br#"","usage":{"prompt_tokens":5}}"#);
-        assert!(reader.pending.len() <= 2 * TAIL_BYTES);
-        assert_eq!(reader.finish().map(|usage| usage.prompt_tokens), Some(5));
-
-        let mut reader = UsageReader::new(true);
-        reader.feed(b"data: ");
-        (0..10_000).for_each(|_| reader.feed(&[b'x'; 100]));
-        assert!(reader.pending.len() <= MAX_LINE_BYTES);
-        reader.feed(b"\n");
-        reader.feed(STREAM.as_bytes());
-        assert_eq!(reader.finish(), Some(USAGE));
-    }
-}
+mod tests;
