@@ -2,10 +2,11 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo test test-extra check bench
+.PHONY: help demo demo-vllm test test-extra check bench
 
 help:
 	@echo 'make demo        build, then show epp at work behind a real Envoy'
+	@echo 'make demo-vllm   the same with two real vLLM servers: Python 3.11, 10 GB of disk, 3.2 GB to download'
 	@echo 'make test        all tests; needs Rust and an Envoy (fetched on first use)'
 	@echo 'make test-extra  tests that need more than that'
 	@echo 'make check       formatting, lints, documentation'
@@ -15,6 +16,12 @@ demo:
 	@sh tools/preflight.sh
 	cargo build
 	python3 demo/demo.py
+
+demo-vllm:
+	@sh tools/preflight.sh
+	python3 demo/demo_vllm.py --install
+	cargo build
+	python3 demo/demo_vllm.py
 
 test:
 	@sh tools/preflight.sh
