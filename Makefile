@@ -2,7 +2,7 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo demo-vllm test test-extra check bench
+.PHONY: help demo demo-vllm test test-extra check bench soak
 
 help:
 	@echo 'make demo        build, then show epp at work behind a real Envoy'
@@ -10,7 +10,8 @@ help:
 	@echo 'make test        all tests; needs Rust and an Envoy (fetched on first use)'
 	@echo 'make test-extra  tests that need more than that'
 	@echo 'make check       formatting, lints, documentation'
-	@echo 'make bench       benchmarks'
+	@echo 'make bench       benchmarks; some minutes'
+	@echo 'make soak        epp at full load for SECONDS=600: is its memory flat, is everything given back'
 
 demo:
 	@sh tools/preflight.sh
@@ -39,3 +40,8 @@ check:
 bench:
 	@sh tools/preflight.sh
 	cargo bench --workspace --bench '*'
+
+SECONDS = 600
+soak:
+	@sh tools/preflight.sh
+	cargo bench -p epp --bench ext_proc -- soak --seconds $(SECONDS)

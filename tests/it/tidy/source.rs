@@ -9,7 +9,8 @@ use std::path::Path;
 const FOLDERS: [&str; 4] = ["src", "plugins", "tests", "benches"];
 
 /// The roots of our crates, besides each file in a folder of [`TARGET_FOLDERS`].
-const ROOTS: [&str; 6] = [
+const ROOTS: [&str; 7] = [
+    "benches/ext_proc/main.rs",
     "src/lib.rs",
     "src/main.rs",
     "plugins/lib.rs",
