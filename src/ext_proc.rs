@@ -142,7 +142,7 @@ impl ExternalProcessor for ExtProc {
             held: HeldBytes { total: self.held_bytes.clone(), mine: 0 },
             open: OpenStream::count(&self.streams, self.options.stream_metrics.as_ref()),
         };
-        Ok(Response::new(Box::pin(stream::unfold(Some(session), Session::next))))
+        Ok(Response::new(Box::pin(stream::unfold(Some(Box::new(session)), Session::next))))
     }
 }
 
@@ -207,9 +207,13 @@ struct Session {
     open: OpenStream,
 }
 
+type Answer = Result<ProcessingResponse, Status>;
+
 impl Session {
     /// The next answer, for `unfold`: `None` ends the stream with OK, an error ends it with that status.
-    async fn next(session: Option<Self>) -> Option<(Result<ProcessingResponse, Status>, Option<Self>)> {
+    ///
+    /// Boxed, because `unfold` moves its state with every answer.
+    async fn next(session: Option<Box<Self>>) -> Option<(Answer, Option<Box<Self>>)> {
         let mut session = session?;
         // A panic inside one request must neither reach the connection, which many requests share, nor end in OK.
         let status = match AssertUnwindSafe(session.answer()).catch_unwind().await {
@@ -247,10 +251,15 @@ impl Session {
                     Awaits::UploadBriefly => timeout(CHUNK_PATIENCE, self.inbound.message()).await,
                 }
             };
+            // A look costs nothing; to wait for the cut costs a lock, so what has come goes first.
+            let cut = || Err(Status::unavailable("the endpoint picker shuts down"));
+            if self.cut.has_changed().unwrap_or(true) {
+                return cut();
+            }
             let message = tokio::select! {
                 biased;
-                _ = self.cut.wait_for(|&cut| cut) => return Err(Status::unavailable("the endpoint picker shuts down")),
                 message = next => message,
+                _ = self.cut.changed() => return cut(),
             };
             let step = match message {
                 Ok(message) => match message? {
