@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use epp_framework::endpoint::{Endpoint, EndpointId, ScrapeMark};
 use reqwest::Url;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::fetch::{Failure, PageBuffer, PageClient, PageUrl};
@@ -19,6 +19,9 @@ use super::mapping::{EngineMapping, PageFindings};
 use super::standing::{Standing, State};
 use super::{ScrapeMetrics, ScrapeSettings};
 use crate::clock::Clock;
+
+/// Endpoints are asked in this many groups per interval: one timer, and often one wake-up, does for a whole group.
+const GROUPS: f64 = 10.0;
 
 /// What all pollers of a pool share.
 #[derive(Debug)]
@@ -56,12 +59,13 @@ impl Poller {
     /// Polls until dropped.
     pub(super) async fn run(mut self) -> Infallible {
         let interval = self.around.settings.interval;
-        sleep(jitter(self.around.settings.seed, self.endpoint.id, interval)).await;
+        let mut due = Instant::now() + jitter(self.around.settings.seed, self.endpoint.id, interval);
         loop {
-            let began = Instant::now();
+            sleep_until(due).await;
             let outcome = self.poll().await;
             self.settle(outcome);
-            sleep_until(began + self.standing.delay(interval)).await;
+            // Counted from when it was due: timers fire late, and the lateness must not add up.
+            due = (due + self.standing.delay(interval)).max(Instant::now());
         }
     }
 
@@ -129,23 +133,28 @@ fn jitter(seed: u64, id: EndpointId, interval: Duration) -> Duration {
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^= mixed >> 31;
-    interval.mul_f64((mixed >> 11) as f64 / (1u64 << 53) as f64)
+    let share = (mixed >> 11) as f64 / (1u64 << 53) as f64;
+    interval.mul_f64((share * GROUPS).floor() / GROUPS)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn jitter_spreads_endpoints_over_the_interval() {
         let interval = Duration::from_millis(100);
-        let mut tenths = [0; 10];
+        let (mut tenths, mut shares) = ([0; 10], HashSet::new());
         for slot in 0..1000 {
             let share = jitter(7, EndpointId { slot, generation: 0 }, interval);
             assert!(share < interval);
             assert_eq!(share, jitter(7, EndpointId { slot, generation: 0 }, interval));
             tenths[usize::try_from(share.as_millis() / 10).unwrap()] += 1;
+            shares.insert(share);
         }
+        assert_eq!(shares.len(), 10, "one moment per group");
         assert!(tenths.iter().all(|&count| (50..200).contains(&count)), "{tenths:?}");
         let id = EndpointId { slot: 1, generation: 0 };
         assert_ne!(jitter(7, id, interval), jitter(8, id, interval));
