@@ -23,6 +23,7 @@ use epp_framework::request::InferenceRequest;
 use futures_util::{FutureExt, Stream, stream};
 use prometheus::IntGauge;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
@@ -81,7 +82,7 @@ pub struct Options {
 /// How long a pick waits for the next chunk while Envoy's `message_timeout` (200 ms by default) runs.
 const CHUNK_PATIENCE: Duration = Duration::from_millis(100);
 
-/// Bodies from this size on are read outside of the event loop's turn, in bytes.
+/// Bodies from this size on are read on another thread than the one that serves the connection, in bytes.
 const LONG_BODY_BYTES: usize = 1 << 20;
 
 /// The service. Cheap to clone.
@@ -275,27 +276,23 @@ impl Session {
             };
             let held = self.held.set(self.exchange.held_bytes());
             let step = if held > self.limits.held_bytes { Step::Reject(Rejection::Overloaded) } else { step };
-            self.take(step);
-        }
-    }
-
-    fn take(&mut self, step: Step) {
-        match step {
-            Step::Wait => {}
-            Step::Reply(replies) => self.replies = replies,
-            Step::Decide(raw) => self.decide(raw),
-            Step::Reject(rejection) => {
-                let page = self.director.refuse(&InferenceRequest::default(), &rejection);
-                self.replies = self.exchange.rejected(page);
-            }
-            Step::Observe(part, chunk) => {
-                self.observe(&part, &chunk);
-                self.replies = self.exchange.answer_response(&part, chunk);
+            match step {
+                Step::Wait => {}
+                Step::Reply(replies) => self.replies = replies,
+                Step::Decide(raw) => self.decide(raw).await?,
+                Step::Reject(rejection) => {
+                    let page = self.director.refuse(&InferenceRequest::default(), &rejection);
+                    self.replies = self.exchange.rejected(page);
+                }
+                Step::Observe(part, chunk) => {
+                    self.observe(&part, &chunk);
+                    self.replies = self.exchange.answer_response(&part, chunk);
+                }
             }
         }
     }
 
-    fn decide(&mut self, mut raw: RawRequest) {
+    async fn decide(&mut self, mut raw: RawRequest) -> Result<(), Status> {
         if self.ignore_subset {
             raw.subset = Subset::Any;
         }
@@ -303,7 +300,10 @@ impl Session {
         let unseen_bytes = raw.unseen_bytes().filter(|_| has_length);
         let long = raw.body.as_ref().is_some_and(|body| body.len() >= LONG_BODY_BYTES);
         let decided = if long {
-            tokio::task::block_in_place(|| self.director.decide(raw))
+            let director = self.director.clone();
+            let decided = spawn_blocking(move || director.decide(raw)).await;
+            // It fails by a panic, which was logged.
+            decided.map_err(|_| Status::internal("internal error"))?
         } else {
             self.director.decide(raw)
         };
@@ -315,6 +315,7 @@ impl Session {
             }
             Err(page) => self.exchange.rejected(page),
         };
+        Ok(())
     }
 
     /// Lets the ticket see a part of the answer. An answer whose request we never saw gets a ticket that holds nothing.

@@ -45,5 +45,10 @@ fn complain(what: impl std::fmt::Display) {
 }
 
 fn run(args: Args) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(epp::commands::execute(args))
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if args.command.is_none() {
+        // The server serves requests on threads of its own; what is left is dearer when it moves between threads.
+        runtime.worker_threads(1);
+    }
+    runtime.enable_all().build()?.block_on(epp::commands::execute(args))
 }

@@ -3,6 +3,8 @@
 //! [`run`] is the server from start to exit; [`start`] is the same without signals, for tests. A task without which
 //! the process is useless (a listener, a reload) ends the process when it ends.
 
+pub mod edge;
+
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +32,7 @@ use crate::metrics::{Metrics, PoolCollector};
 use crate::pipeline::Pipeline;
 use crate::pool::{PoolParts, PoolState};
 use crate::scrape::{ScrapeMetrics, ScrapeSettings, Scraper};
-use crate::tls::acceptor::Acceptor;
+use crate::tls::acceptor::{self, Acceptor};
 use crate::tls::{self, Tls};
 
 /// Name of the task that serves ext_proc.
@@ -229,7 +231,7 @@ async fn serve(
         },
     )
     .with_options(options(args, pool.metrics.registry())?);
-    let mut server = tonic::transport::Server::builder()
+    let server = tonic::transport::Server::builder()
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(16 << 20)
         // A gateway that vanished without a word must not hold its streams for ever.
@@ -239,18 +241,21 @@ async fn serve(
         .listeners
         .health_checking
         .then(|| Readiness::beside_ext_proc(draining.subscribe(), cut.subscribe()).into_server());
-    let services = server.add_service(service.into_server()).add_optional_service(health);
-    let acceptor = Acceptor::new(listener, tls);
-    let (incoming, stopped) = (acceptor.connections(), until(stop.subscribe()));
+    let (service, stopped) = (service.into_server(), stop.subscribe());
     tasks.spawn(async move {
-        let end = services.serve_with_incoming_shutdown(incoming, stopped);
-        (EXT_PROC, end.await.map_err(Into::into))
+        let stop = until(stopped.clone());
+        let serve = move |dealt| {
+            let services = server.clone().add_service(service.clone()).add_optional_service(health.clone());
+            let connections = Acceptor::new(dealt, tls.clone()).connections();
+            services.serve_with_incoming_shutdown(connections, until(stopped.clone()))
+        };
+        (EXT_PROC, edge::serve(acceptor::sockets(listener), stop, serve).await)
     });
 
     let listener = bind("health (--grpc-health-port)", args.listeners.grpc_health_port).await?;
     let health = listener.local_addr()?;
     let readiness = Readiness::new(pool.store.synced(), draining.subscribe(), cut.subscribe()).into_server();
-    let acceptor = Acceptor::new(listener, None);
+    let acceptor = Acceptor::new(acceptor::sockets(listener), None);
     let (incoming, stopped) = (acceptor.connections(), until(stop.subscribe()));
     tasks.spawn(async move {
         let mut server = tonic::transport::Server::builder();

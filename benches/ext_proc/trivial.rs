@@ -14,6 +14,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
     ProcessingResponse, StreamedBodyResponse, TrailersResponse, body_mutation::Mutation,
     processing_request::Request as Part, processing_response::Response as Answer,
 };
+use epp::runtime::edge;
 use futures_util::{Stream, StreamExt};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
@@ -78,19 +79,21 @@ fn body(chunk: HttpBody) -> BodyResponse {
     BodyResponse { response: Some(CommonResponse { body_mutation, ..CommonResponse::default() }) }
 }
 
-/// Serves until killed. Runtime and connection settings are `epp`'s.
+/// Serves until killed. Threads and connection settings are `epp`'s.
 pub(crate) fn run(destination: String) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
         let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await?;
         process::announce(&[listener.local_addr()?.port()]);
-        Server::builder()
+        let server = Server::builder()
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(16 << 20)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
-            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-            .add_service(ExternalProcessorServer::new(Trivial { destination }))
-            .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
-            .await?;
-        Ok(())
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)));
+        let serve = move |dealt| {
+            let service = ExternalProcessorServer::new(Trivial { destination: destination.clone() });
+            server.clone().add_service(service).serve_with_incoming(dealt)
+        };
+        let sockets = TcpIncoming::from(listener).with_nodelay(Some(true));
+        edge::serve(sockets, std::future::pending(), serve).await
     })
 }

@@ -40,7 +40,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_s
 const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(10);
 
 /// Accepts the connections of one listener.
-pub struct Acceptor<S = TcpIncoming> {
+pub struct Acceptor<S> {
     sockets: S,
     tls: Option<Tls>,
     limits: Limits,
@@ -59,15 +59,17 @@ enum Failure {
     Failed(io::Error),
 }
 
-impl Acceptor {
-    /// Accepts from `listener`, in clear text unless there is a `tls`.
-    pub fn new(listener: TcpListener, tls: Option<Tls>) -> Self {
-        let sockets = TcpIncoming::from(listener).with_nodelay(Some(true));
-        Self::with(sockets.with_keepalive(Some(Duration::from_secs(60))), tls, LIMITS)
-    }
+/// The sockets of `listener`, as gateways' connections should be.
+pub fn sockets(listener: TcpListener) -> TcpIncoming {
+    TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)))
 }
 
 impl<S: Stream<Item = io::Result<TcpStream>> + Unpin> Acceptor<S> {
+    /// Makes connections of `sockets`, in clear text unless there is a `tls`.
+    pub fn new(sockets: S, tls: Option<Tls>) -> Self {
+        Self::with(sockets, tls, LIMITS)
+    }
+
     fn with(sockets: S, tls: Option<Tls>, limits: Limits) -> Self {
         let (handshakes, begun) = (JoinSet::new(), VecDeque::new());
         Self { sockets, tls, limits, handshakes, begun, cut: None, pause: None, complained: None }

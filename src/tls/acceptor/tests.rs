@@ -26,7 +26,7 @@ async fn listen() -> (TcpListener, SocketAddr, Tls, (String, String)) {
 /// Polls `acceptor` until `client` has ended and `noticed` holds of the number of connections that became ready: a
 /// client knows the end of a handshake before the server does. Returns what the client got.
 async fn beside<T>(
-    acceptor: Acceptor,
+    acceptor: Acceptor<TcpIncoming>,
     client: impl Future<Output = T>,
     noticed: impl Fn(usize) -> bool,
 ) -> T {
@@ -54,7 +54,7 @@ async fn beside<T>(
 async fn bytes_and_addresses_pass_with_and_without_tls() {
     for secure in [false, true] {
         let (listener, at, tls, pair) = listen().await;
-        let mut connections = pin!(Acceptor::new(listener, secure.then_some(tls)).connections());
+        let mut connections = pin!(Acceptor::new(sockets(listener), secure.then_some(tls)).connections());
         let client = async {
             let mut echoed = [0; 4];
             if secure {
@@ -96,7 +96,7 @@ async fn http2_is_chosen_or_assumed_and_nothing_else() {
         let metrics = tls.metrics.clone();
         let noticed =
             |n_ready| (n_ready, metrics.failed.get()) == if chosen.is_some() { (1, 0) } else { (0, 1) };
-        let acceptor = Acceptor::new(listener, Some(tls));
+        let acceptor = Acceptor::new(sockets(listener), Some(tls));
         let stream = beside(acceptor, connect(at, &pair, &offered), noticed).await;
         let protocol = stream.ok().map(|stream| {
             String::from_utf8(stream.get_ref().1.alpn_protocol().unwrap_or_default().to_vec()).unwrap()
@@ -151,7 +151,7 @@ async fn a_handshake_ends_at_its_deadline() {
         let mut socket = TcpStream::connect(at).await.unwrap();
         socket.read(&mut [0]).await
     };
-    let acceptor = Acceptor::new(listener, Some(tls));
+    let acceptor = Acceptor::new(sockets(listener), Some(tls));
     let read = beside(acceptor, silent, |n_ready| (n_ready, metrics.timeout.get()) == (0, 1)).await;
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
     assert!(began.elapsed() >= LIMITS.deadline);
