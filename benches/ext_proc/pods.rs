@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 
 use crate::process;
 
-const WHOLE: &str = include_str!("../../tests/it/fixtures/metrics/metrics-loaded.prom");
-const FILTERED: &str = include_str!("../../tests/it/fixtures/metrics/metrics-filtered.prom");
+const WHOLE: &str = include_str!("../../tests/it/fixtures/real_vllm/metrics-loaded.prom");
+const FILTERED: &str = include_str!("../../tests/it/fixtures/real_vllm/metrics-filtered.prom");
 
 /// Pages as they go over the wire.
 struct Pages {

@@ -1,6 +1,7 @@
 //! The parsers on what real and modelled servers were asked and answered: the files of `tests/it/fixtures`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use epp_framework::request::Prompt;
 
@@ -43,6 +44,10 @@ fn usage(name: &str, streaming: bool, answer: &[u8]) -> Option<[u64; 3]> {
         assert_eq!(read(size), whole, "{name} in chunks of {size}");
     }
     whole
+}
+
+fn has_extension(name: &str, extension: &str) -> bool {
+    Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
 /// Of the columns of `EXPECT.tsv`, prompt, completion and cached tokens are read; the total is no use to epp, and the end
@@ -94,9 +99,9 @@ fn the_usage_of_real_answers_is_read() {
         ("unknown-model.txt", None),
     ];
     for (name, want) in cases {
-        assert_eq!(usage(name, name.ends_with(".sse"), &files[name]), want, "{name}");
+        assert_eq!(usage(name, has_extension(name, "sse"), &files[name]), want, "{name}");
     }
-    let pages = files.keys().filter(|name| name.ends_with(".prom")).count();
+    let pages = files.keys().filter(|name| has_extension(name, "prom")).count();
     assert_eq!(files.len(), cases.len() + pages, "a file without an expectation");
 }
 

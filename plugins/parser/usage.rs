@@ -28,6 +28,7 @@ pub struct Usage {
 
 /// Reads usage from one answer.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts about the lines of a stream")]
 pub struct UsageReader {
     streaming: bool,
     /// The unfinished line of a stream, or the tail of a JSON body.

@@ -84,10 +84,7 @@ pub async fn run(
                 let before = pool.pipeline();
                 let pipeline = Pipeline::build(&composition, &pool.slots, Some(&before));
                 if pipeline.discovery != before.discovery {
-                    tracing::warn!(
-                        file = name,
-                        "`dataLayer.discovery` changed, which a restart is needed for"
-                    );
+                    tracing::warn!(file = name, "dataLayer.discovery changed, which a restart is needed for");
                 }
                 pool.swap_pipeline(pipeline);
                 pool.metrics.config_reloads.with_label_values(&["ok"]).inc();

@@ -14,6 +14,7 @@ mod invariants;
 mod lifecycle;
 mod model_servers;
 mod older_guide;
+mod operations_guide;
 mod options;
 mod plugin_docs;
 mod scraping;

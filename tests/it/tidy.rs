@@ -3,7 +3,7 @@
 //! Every file is part of a crate, short, opens with its purpose, and imports nothing that [`BANS`] forbids it. Comments,
 //! literals and test code are free to mention what they like. Says nothing about style that clippy or rustfmt see.
 
-mod source;
+pub(crate) mod source;
 
 use std::collections::BTreeSet;
 

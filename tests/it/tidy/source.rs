@@ -31,13 +31,13 @@ const TARGET_FOLDERS: [&str; 7] = [
 ];
 
 /// One file: its path from the repository's root, with `/`, and its text.
-pub(super) struct Source {
-    pub(super) path: String,
-    pub(super) text: String,
+pub(crate) struct Source {
+    pub(crate) path: String,
+    pub(crate) text: String,
 }
 
 /// Reads every Rust file of the repository.
-pub(super) fn all() -> Vec<Source> {
+pub(crate) fn all() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut sources = Vec::new();
     let mut folders: Vec<String> = FOLDERS.map(str::to_owned).to_vec();
@@ -66,7 +66,7 @@ pub(super) fn is_target_root(path: &str) -> bool {
 }
 
 /// Whether the file holds nothing but tests or benches.
-pub(super) fn is_test(path: &str) -> bool {
+pub(crate) fn is_test(path: &str) -> bool {
     path.split('/').any(|part| matches!(part, "tests" | "benches" | "tests.rs"))
 }
 

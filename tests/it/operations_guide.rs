@@ -1,0 +1,101 @@
+//! `docs/operations.md` against the code: it explains every log line and names every metric.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use crate::support::hermetic::Hermetic;
+use crate::tidy::source;
+
+fn guide() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
+    fs::read_to_string(path).expect("the guide can be read")
+}
+
+/// Messages of the log lines that are written at the default verbosity.
+fn messages(text: &str) -> BTreeSet<String> {
+    let mut messages = BTreeSet::new();
+    for level in ["info", "warn", "error"] {
+        let call = format!("tracing::{level}!(");
+        for (at, _) in text.match_indices(&call) {
+            messages.extend(last_literal(&text[at + call.len()..]));
+        }
+    }
+    messages
+}
+
+/// The last string literal of a macro call, whose text begins behind the opening parenthesis.
+fn last_literal(text: &str) -> Option<String> {
+    let mut last = None;
+    let mut depth = 1;
+    let mut rest = text;
+    while depth > 0 {
+        let at = rest.find(['(', ')', '"'])?;
+        let (found, behind) = (rest.as_bytes()[at], &rest[at + 1..]);
+        rest = behind;
+        match found {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => {
+                let end = behind.find('"')?;
+                last = Some(behind[..end].to_owned());
+                rest = &behind[end + 1..];
+            }
+        }
+    }
+    last
+}
+
+#[test]
+fn the_last_literal_of_a_call_is_its_message() {
+    for (call, want) in [
+        (r#"a = "b", "the message"); other("x")"#, Some("the message")),
+        (r#"%pid, (f("x")), "serving")"#, Some("serving")),
+        ("pid)", None),
+    ] {
+        assert_eq!(last_literal(call).as_deref(), want, "{call}");
+    }
+}
+
+#[test]
+fn every_log_line_is_explained() {
+    let guide = guide();
+    let sources = source::all();
+    let ours = sources.iter().filter(|source| source.path.starts_with("src/"));
+    let ours = ours.filter(|source| !source.path.starts_with("src/sim") && !source::is_test(&source.path));
+    let code = |source: &source::Source| source.text.split("#[cfg(test)]").next().map(messages);
+    let messages: BTreeSet<String> = ours.filter_map(code).flatten().collect();
+    assert!(messages.contains("serving"), "the messages are not found");
+    let missing: Vec<_> =
+        messages.iter().filter(|message| !guide.contains(&format!("`{message}`"))).collect();
+    assert!(missing.is_empty(), "docs/operations.md does not explain {missing:#?}");
+}
+
+#[tokio::test]
+async fn every_metric_is_named() {
+    let guide = guide();
+    let page = Hermetic::start(&[(0, 0.1, "")]).await.metrics();
+    let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    let in_sources = source::all().into_iter().filter(|source| source.path.starts_with("src/"));
+    let own: BTreeSet<String> = in_sources.flat_map(|source| own_metrics(&source.text)).collect();
+    assert!(own.contains("epp_scrape_total"), "our metrics are not found");
+    let missing: Vec<_> = families
+        .map(str::to_owned)
+        .chain(own)
+        .filter(|family| !guide.contains(&format!("`{family}`")))
+        .collect();
+    assert!(missing.is_empty(), "docs/operations.md does not name {missing:#?}");
+}
+
+/// Names of metrics with our prefix in string literals, also those that are registered only when needed.
+fn own_metrics(text: &str) -> BTreeSet<String> {
+    let literals = text.split('"').skip(1).step_by(2);
+    let name = |literal: &&str| {
+        literal.starts_with("epp_")
+            && literal.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+            && ["_total", "_seconds", "_bytes", "_streams", "_inflight"]
+                .iter()
+                .any(|end| literal.ends_with(end))
+    };
+    literals.filter(name).map(str::to_owned).collect()
+}
