@@ -2,7 +2,7 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo demo-vllm test test-extra check bench soak
+.PHONY: help demo demo-vllm test test-extra check bench soak fuzz
 
 help:
 	@echo 'make demo        build, then show epp at work behind a real Envoy'
@@ -12,6 +12,7 @@ help:
 	@echo 'make check       formatting, lints, documentation'
 	@echo 'make bench       benchmarks; some minutes'
 	@echo 'make soak        epp at full load for SECONDS=600: is its memory flat, is everything given back'
+	@echo 'make fuzz        each fuzz target for SECONDS=60; or TARGET=name alone, or its one INPUT=file'
 
 demo:
 	@sh tools/preflight.sh
@@ -34,6 +35,7 @@ test-extra:
 check:
 	@sh tools/preflight.sh rustfmt clippy
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps
 
@@ -41,7 +43,15 @@ bench:
 	@sh tools/preflight.sh
 	cargo bench --workspace --bench '*'
 
-SECONDS = 600
+# As asked for; otherwise each target has a length of its own.
+SECONDS =
+TARGET =
+INPUT =
+
 soak:
 	@sh tools/preflight.sh
-	cargo bench -p epp --bench ext_proc -- soak --seconds $(SECONDS)
+	seconds='$(SECONDS)'; cargo bench -p epp --bench ext_proc -- soak --seconds "$${seconds:-600}"
+
+fuzz:
+	@sh tools/preflight.sh c++
+	@seconds='$(SECONDS)'; sh tools/fuzz.sh "$${seconds:-60}" '$(TARGET)' '$(INPUT)'

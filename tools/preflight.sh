@@ -1,6 +1,6 @@
 #!/bin/sh
 # Looks for what the build needs and names everything that is missing at once, each with the line that installs it.
-# Usage, from the repository's root: sh tools/preflight.sh [rustfmt] [clippy]   (the components wanted besides)
+# Usage, from the repository's root: sh tools/preflight.sh [rustfmt] [clippy] [c++]   (what is wanted besides)
 set -u
 
 missing=0
@@ -50,6 +50,12 @@ fi
 
 for component in "$@"; do
     case $component in
+        c++)
+            command -v "${CXX:-c++}" >/dev/null 2>&1 ||
+                lacks 'a C++ compiler (c++), for libFuzzer' "${as_root}apt-get install build-essential" \
+                    "${as_root}dnf install gcc-c++" 'xcode-select --install'
+            continue
+            ;;
         rustfmt) command='fmt' ;;
         *) command=$component ;;
     esac

@@ -69,7 +69,8 @@ pub fn parse(body: &[u8]) -> Result<ParsedBody, ParseError> {
         (None, Some(prompt)) => read_prompt(prompt.get())?,
         (None, None) => return Err(ParseError::PromptMissing),
     };
-    let bound = top.max_completion_tokens.or(top.max_tokens);
+    let given = |bound: &&RawValue| bound.get() != "null";
+    let bound = top.max_completion_tokens.filter(given).or(top.max_tokens);
     Ok(ParsedBody {
         model,
         model_span: start..start + model_json.len(),
@@ -382,6 +383,7 @@ mod tests {
             (parsed.stream, parsed.max_tokens)
         };
         assert_eq!(read(r#""stream":true,"max_tokens":5"#), (true, Some(5)));
+        assert_eq!(read(r#""max_tokens":5,"max_completion_tokens":null"#), (false, Some(5)));
         assert_eq!(read(r#""stream":"true","max_tokens":5,"max_completion_tokens":7"#), (true, Some(7)));
         assert_eq!(read(r#""stream":1,"max_tokens":-1"#), (true, None));
         assert_eq!(read(r#""stream":false,"max_tokens":"5""#), (false, None));

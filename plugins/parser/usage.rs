@@ -68,7 +68,7 @@ impl UsageReader {
         if self.streaming {
             self.read_line(&pending);
             self.end_event();
-        } else if let Some(counts) = counts_in_tail(&pending) {
+        } else if let Some(counts) = counts_in_tail(&pending[pending.len().saturating_sub(TAIL_BYTES)..]) {
             self.counts = counts;
         }
         self.counts.usage()
@@ -100,17 +100,22 @@ impl UsageReader {
         if self.pending.len() + chunk.len() > MAX_LINE_BYTES {
             self.pending = Vec::new();
             self.skipping_line = true;
+            self.begun = true;
         } else {
             self.pending.extend_from_slice(chunk);
         }
     }
 
     fn read_line(&mut self, line: &[u8]) {
+        let begun = std::mem::replace(&mut self.begun, true);
+        // It may have come in one piece.
+        if line.len() > MAX_LINE_BYTES {
+            return;
+        }
         let line = match line.strip_prefix("\u{feff}".as_bytes()) {
-            Some(line) if !self.begun => line,
+            Some(line) if !begun => line,
             _ => line,
         };
-        self.begun = true;
         if line.is_empty() {
             self.end_event();
         } else if let Some(data) = line.strip_prefix(b"data:") {

@@ -142,6 +142,9 @@ enum RequestPhase {
 enum ResponsePhase {
     None,
     Begun,
+    /// A buffered body came, which is whole also where trailers follow.
+    Whole,
+    /// A message said that it is the last.
     Ended,
 }
 
@@ -187,7 +190,7 @@ impl Exchange {
 
     /// Whether the answer has come to its end.
     pub fn response_ended(&self) -> bool {
-        self.response == ResponsePhase::Ended
+        matches!(self.response, ResponsePhase::Whole | ResponsePhase::Ended)
     }
 
     /// Whether the request was refused: after the error page Envoy waits for nothing more.
@@ -233,7 +236,8 @@ impl Exchange {
 
     /// Takes the next message.
     pub fn on_message(&mut self, message: ProcessingRequest) -> Result<Step, ProtocolError> {
-        if let Some(config) = &message.protocol_config {
+        // It comes with the first message; answers already given would not fit another.
+        if let Some(config) = message.protocol_config.as_ref().filter(|_| self.phase == RequestPhase::Start) {
             self.request_mode = config.request_body_mode().into();
             self.response_mode = config.response_body_mode().into();
             self.ahead = config.send_body_without_waiting_for_header_response;
@@ -251,9 +255,9 @@ impl Exchange {
             Request::RequestBody(body) => self.on_request_body(body),
             Request::RequestTrailers(_) => self.on_request_trailers(),
             Request::ResponseHeaders(headers) => self.on_response_headers(&headers),
-            Request::ResponseBody(body) => Ok(self.on_response_body(body)),
+            Request::ResponseBody(body) => self.on_response_body(body),
             Request::ResponseTrailers(_) => {
-                self.begin_response(true);
+                self.begin_response("response trailers", true)?;
                 Ok(Step::Observe(ResponsePart::Trailers, Vec::new()))
             }
         }
@@ -378,7 +382,7 @@ impl Exchange {
         if self.response != ResponsePhase::None {
             return Err(ProtocolError::OutOfOrder("response headers"));
         }
-        self.begin_response(headers.end_of_stream);
+        self.begin_response("response headers", headers.end_of_stream)?;
         let values = headers.headers.as_ref().map_or(&[][..], |map| &map.headers);
         let value = |name: &str| {
             let header = values.iter().find(|header| header.key.eq_ignore_ascii_case(name))?;
@@ -389,18 +393,24 @@ impl Exchange {
         Ok(Step::Observe(ResponsePart::Headers { event_stream }, Vec::new()))
     }
 
-    fn on_response_body(&mut self, body: HttpBody) -> Step {
-        // A buffered body is whole, also when trailers follow that Envoy does not send.
-        self.begin_response(body.end_of_stream || self.response_mode == BodyMode::Buffered);
+    fn on_response_body(&mut self, body: HttpBody) -> Result<Step, ProtocolError> {
+        self.begin_response("a response body", body.end_of_stream)?;
+        if self.response_mode == BodyMode::Buffered && !body.end_of_stream {
+            self.response = ResponsePhase::Whole;
+        }
         self.response_cut = self.response_mode == BodyMode::Partial;
-        Step::Observe(ResponsePart::Chunk { end_of_stream: body.end_of_stream }, body.body)
+        Ok(Step::Observe(ResponsePart::Chunk { end_of_stream: body.end_of_stream }, body.body))
     }
 
     /// A response may come before the request was answered: Envoy's own error page after it gave up.
-    fn begin_response(&mut self, ended: bool) {
+    fn begin_response(&mut self, part: &'static str, ended: bool) -> Result<(), ProtocolError> {
+        if self.response == ResponsePhase::Ended {
+            return Err(ProtocolError::OutOfOrder(part));
+        }
         self.response = if ended { ResponsePhase::Ended } else { ResponsePhase::Begun };
         self.phase = RequestPhase::Done;
         self.body = GatheredBody::default();
+        Ok(())
     }
 
     /// Answers a response message; `chunk` is what [`Step::Observe`] carried.

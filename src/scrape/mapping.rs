@@ -188,7 +188,10 @@ impl EngineMapping {
             match source.meaning {
                 Meaning::Waiting => load.waiting = load.waiting.or(Some(saturated(sum))),
                 Meaning::Running => load.running = load.running.or(Some(saturated(sum))),
-                Meaning::KvUsed => load.kv_used = load.kv_used.or(Some(sum / ranks)),
+                Meaning::KvUsed => {
+                    // Finite values may add up to none.
+                    load.kv_used = load.kv_used.or(Some(sum / ranks).filter(|used| used.is_finite()));
+                }
                 Meaning::CacheConfig => load.num_gpu_blocks = load.num_gpu_blocks.or(Some(saturated(sum))),
                 Meaning::Lora => {}
             }

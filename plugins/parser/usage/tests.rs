@@ -125,6 +125,26 @@ fn rows_70_to_77_streams() {
     }
 }
 
+/// What is too long, or too far from the end, is so however the answer was cut.
+#[test]
+fn limits_do_not_depend_on_how_an_answer_is_cut() {
+    let usage = "\"usage\":{\"prompt_tokens\":5}}";
+    let line = |n_bytes: usize| format!("data: {{{}{usage}\n\n", " ".repeat(n_bytes - 6 - 1 - usage.len()));
+    let body = |n_bytes: usize| format!("{{{usage}{}", " ".repeat(n_bytes - usage.len()));
+    let marked = format!(":{}\n\u{feff}data: {{{usage}\n\n", " ".repeat(MAX_LINE_BYTES));
+    for (name, streaming, answer, want) in [
+        ("the longest line", true, line(MAX_LINE_BYTES), Some((5, 0, 0))),
+        ("a longer line", true, line(MAX_LINE_BYTES + 1), None),
+        ("a mark after a longer line", true, marked, None),
+        ("the beginning of the tail", false, body(TAIL_BYTES), Some((5, 0, 0))),
+        ("before the tail", false, body(TAIL_BYTES + 1), None),
+    ] {
+        for size in [1000, MAX_LINE_BYTES - 1, usize::MAX] {
+            assert_eq!(read(streaming, answer.as_bytes(), size), want, "{name}, chunks of {size}");
+        }
+    }
+}
+
 #[test]
 fn memory_is_bounded_and_the_end_of_a_long_body_is_kept() {
     let mut reader = UsageReader::new(false);

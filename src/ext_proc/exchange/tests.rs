@@ -353,6 +353,14 @@ fn messages_that_envoy_never_sends_are_errors() {
             "request headers after the response began",
             vec![response_headers(false), request_headers(DUPLEX, true)],
         ),
+        (
+            "a response body after its end",
+            vec![response_headers(false), response_body(b"", true), response_body(b"x", false)],
+        ),
+        (
+            "response trailers after the end",
+            vec![response_headers(true), message(Request::ResponseTrailers(HttpTrailers::default()))],
+        ),
         ("trailers of nothing", vec![message(Request::RequestTrailers(HttpTrailers::default()))]),
     ] {
         let mut exchange = Exchange::new(LIMIT);
@@ -362,6 +370,18 @@ fn messages_that_envoy_never_sends_are_errors() {
         }
         assert!(exchange.on_message(last.clone()).is_err(), "{name}");
     }
+}
+
+#[test]
+fn the_modes_are_those_of_the_first_message() {
+    let buffered = (BodySendMode::Buffered, BodySendMode::Buffered);
+    let (mut exchange, mut seen) = (Exchange::new(LIMIT), Seen::default());
+    seen.take(feed(&mut exchange, request_headers(buffered, false), false), buffered);
+    let protocol_config = request_headers(DUPLEX, false).protocol_config;
+    seen.request.sent.push_back(b"x".to_vec());
+    let body = ProcessingRequest { protocol_config, ..request_body(b"x", true) };
+    seen.take(feed(&mut exchange, body, false), buffered);
+    assert_eq!((seen.request.headers_answered, seen.request.body_answers), (1, 1));
 }
 
 /// Rows 45, 49 and 50 of the functional specification: both value fields are read, names in any case.

@@ -225,6 +225,11 @@ fn kv_use_takes_the_new_spelling_before_the_old() {
             Some(0.25),
         ),
         ("zero is a value", "vllm:kv_cache_usage_perc 0\n", Some(0.0)),
+        (
+            "beyond a double in sum",
+            "vllm:kv_cache_usage_perc{engine=\"0\"} 1e308\nvllm:kv_cache_usage_perc{engine=\"1\"} 1e308\n",
+            None,
+        ),
     ];
     for (name, page, want) in cases {
         assert_eq!(read(page).load.kv_used, want, "{name}");

@@ -6,21 +6,22 @@ use std::fs;
 use std::path::Path;
 
 /// Where our Rust code lies.
-const FOLDERS: [&str; 4] = ["src", "plugins", "tests", "benches"];
+const FOLDERS: [&str; 6] = ["src", "plugins", "tests", "benches", "fuzz/targets", "fuzz/fuzz_targets"];
 
 /// The roots of our crates, besides each file in a folder of [`TARGET_FOLDERS`].
-const ROOTS: [&str; 7] = [
+const ROOTS: [&str; 8] = [
     "benches/ext_proc/main.rs",
     "src/lib.rs",
     "src/main.rs",
     "plugins/lib.rs",
     "plugins/framework/lib.rs",
+    "fuzz/targets/lib.rs",
     "tests/allocations/main.rs",
     "tests/it/main.rs",
 ];
 
 /// Folders in which Cargo takes each file for a crate of its own.
-const TARGET_FOLDERS: [&str; 7] = [
+const TARGET_FOLDERS: [&str; 9] = [
     "benches",
     "tests",
     "src/bin",
@@ -28,6 +29,8 @@ const TARGET_FOLDERS: [&str; 7] = [
     "plugins/tests",
     "plugins/framework/benches",
     "plugins/framework/tests",
+    "fuzz/fuzz_targets",
+    "fuzz/targets/tests",
 ];
 
 /// One file: its path from the repository's root, with `/`, and its text.
