@@ -127,7 +127,7 @@ impl Epp {
             std::thread::sleep(Duration::from_millis(50));
             let log = std::fs::read_to_string(path("log"))?;
             let lines = log.lines().filter_map(|line| serde_json::from_str(line).ok());
-            let mut serving = lines.filter(|line: &serde_json::Value| line["message"] == "serving");
+            let mut serving = lines.filter(|line: &serde_json::Value| line["msg"] == "serving");
             if let Some(line) = serving.next() {
                 process.pid = u32::try_from(line["pid"].as_u64().context("no pid")?)?;
                 process.ports = vec![port(&line["ext_proc"])?, port(&line["metrics"])?];
