@@ -28,6 +28,8 @@ demo-vllm:
 test:
 	@sh tools/preflight.sh
 	ENVOY="$$(python3 tools/envoy.py)" && export ENVOY && cargo test --workspace
+	# That the yardstick still works; what it says of a debug build means nothing.
+	cargo test -p epp --bench ext_proc -- --rounds 1 --seconds 1 --pods 8 --rows 'small request,streamed chunk'
 
 test-extra:
 	@echo 'test-extra: nothing to run yet: no test needs more than Rust and Envoy'

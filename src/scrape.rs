@@ -3,6 +3,7 @@
 //! Entry point: [`Scraper::run`]. Tasks follow the snapshots; one that panics is started anew. What one poll does is
 //! in `poll`, what a page means in [`mapping`]. Which endpoints exist, and how old is too old, is decided elsewhere.
 
+mod connection;
 pub mod exposition;
 mod fetch;
 mod filter;
@@ -16,6 +17,7 @@ mod tasks;
 mod test_server;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +26,7 @@ use epp_framework::snapshot::Snapshot;
 use tokio::sync::watch;
 use tracing::error;
 
-use self::fetch::{PageClient, PageUrl};
+use self::fetch::{PageClient, PagePath};
 use self::mapping::{EngineMapping, MetricSpecs};
 pub use self::metrics::ScrapeMetrics;
 use self::poll::{Poller, Surroundings};
@@ -89,7 +91,7 @@ impl Default for ScrapeSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ScrapeError {
     /// The path is none.
-    #[error("--model-server-metrics-path: expected a path that begins with `/`, found `{0}`")]
+    #[error("--model-server-metrics-path: expected a path as in a URL, beginning with `/`, found `{0}`")]
     Path(String),
     /// Certificates are to be verified, but against nothing.
     #[error(
@@ -97,13 +99,9 @@ pub enum ScrapeError {
          for them, or in the file that SSL_CERT_FILE names, found none"
     )]
     NoRoots,
-    /// The HTTP client could not be set up.
-    #[error("scrape client: expected it to build")]
-    Client(#[source] reqwest::Error),
 }
 
 /// Scrapes the endpoints of one pool.
-#[derive(Debug)]
 pub struct Scraper {
     surroundings: Arc<Surroundings>,
 }
@@ -116,9 +114,9 @@ impl Scraper {
         metrics: ScrapeMetrics,
     ) -> Result<Self, ScrapeError> {
         let mapping = EngineMapping::new(&settings.specs);
-        let url = PageUrl::build(settings.scheme, &settings.path, &mapping.wanted_query())?;
+        let path = PagePath::build(&settings.path, &mapping.wanted_query())?;
         let client = PageClient::build(settings.scheme, settings.timeout, settings.max_page_bytes)?;
-        let surroundings = Surroundings { settings, url, client, mapping, clock, metrics };
+        let surroundings = Surroundings { settings, path, client, mapping, clock, metrics };
         Ok(Self { surroundings: Arc::new(surroundings) })
     }
 

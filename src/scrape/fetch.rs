@@ -5,13 +5,17 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, Response, StatusCode, Url, redirect};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::Empty;
+use hyper::body::Incoming;
+use tokio_rustls::{TlsConnector, rustls};
 
-use super::{Scheme, ScrapeError};
+use super::connection::PageConnection;
+use super::{Scheme, ScrapeError, trust};
 
 /// uvicorn closes idle connections after 5 s; ours must give up first.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
@@ -45,57 +49,67 @@ pub(super) enum Failure {
     Broken,
 }
 
-/// URL of a metrics page, for any address.
+/// Where metrics pages are: the same on every endpoint.
 #[derive(Clone, Debug)]
-pub(super) struct PageUrl {
-    plain: Url,
-    filtered: Url,
+pub(super) struct PagePath {
+    pub(super) whole: Uri,
+    pub(super) filtered: Uri,
 }
 
-impl PageUrl {
-    /// Takes protocol and path, and the query that filters the page by name.
-    pub(super) fn build(scheme: Scheme, path: &str, wanted_query: &str) -> Result<Self, ScrapeError> {
+impl PagePath {
+    /// Takes the path of the whole page, and the query that filters it by name.
+    pub(super) fn build(path: &str, wanted_query: &str) -> Result<Self, ScrapeError> {
         let refuse = || ScrapeError::Path(path.to_owned());
-        if !path.starts_with('/') {
+        let whole: Uri = path.parse().map_err(|_| refuse())?;
+        if whole.host().is_some() || !path.starts_with('/') {
             return Err(refuse());
         }
-        let scheme = if scheme == Scheme::Http { "http" } else { "https" };
-        let plain = Url::parse(&format!("{scheme}://127.0.0.1{path}")).map_err(|_| refuse())?;
-        let mut filtered = plain.clone();
         // vLLM ignores the query on the bare path and heeds it after a slash.
-        filtered.set_path(&format!("{}/", plain.path().trim_end_matches('/')));
-        filtered.set_query(Some(&match plain.query() {
-            Some(query) => format!("{query}&{wanted_query}"),
-            None => wanted_query.to_owned(),
-        }));
-        Ok(Self { plain, filtered })
-    }
-
-    /// The whole page and the filtered one, at `address`.
-    pub(super) fn at(&self, address: SocketAddr) -> [Url; 2] {
-        [&self.plain, &self.filtered].map(|url| at(url.clone(), address.ip(), address.port()))
+        let bare = whole.path().trim_end_matches('/');
+        let filtered = match whole.query() {
+            Some(query) => format!("{bare}/?{query}&{wanted_query}"),
+            None => format!("{bare}/?{wanted_query}"),
+        };
+        Ok(Self { filtered: filtered.parse().map_err(|_| refuse())?, whole })
     }
 }
 
-fn at(mut url: Url, ip: IpAddr, port: u16) -> Url {
-    url.set_ip_host(ip).expect("a web URL takes an address");
-    url.set_port(Some(port)).expect("a web URL takes a port");
-    url
-}
-
-/// Where the pages of one endpoint are read into, one after the other.
-#[derive(Debug, Default)]
-pub(super) struct PageBuffer {
-    /// The last page, whole if [`PageClient::get`] said so.
-    pub(super) bytes: Vec<u8>,
-    /// Whether the next request may meet a connection that was used before.
-    reused: bool,
-}
-
-/// Fetches pages; keeps one idle connection per endpoint.
+/// One endpoint as a server of pages, which are read one after the other.
 #[derive(Debug)]
+pub(super) struct PageServer {
+    address: SocketAddr,
+    host: HeaderValue,
+    /// Between two requests, if it can be used again.
+    connection: Option<PageConnection>,
+    /// The last page, whole if [`PageClient::get`] said so.
+    pub(super) page: Vec<u8>,
+}
+
+impl PageServer {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        let host = HeaderValue::try_from(address.to_string()).expect("an address is a header's value");
+        Self { address, host, connection: None, page: Vec::new() }
+    }
+
+    /// The connection of the last page, unless the server may be about to close it.
+    fn idle_connection(&mut self) -> Option<PageConnection> {
+        self.connection.take().filter(|connection| connection.used.elapsed() < IDLE_CONNECTION)
+    }
+
+    fn request(&self, target: &Uri) -> Request<Empty<bytes::Bytes>> {
+        let mut request = Request::new(Empty::new());
+        *request.uri_mut() = target.clone();
+        let headers = request.headers_mut();
+        headers.insert(HOST, self.host.clone());
+        headers.insert(ACCEPT, HeaderValue::from_static("text/plain;version=0.0.4"));
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        request
+    }
+}
+
+/// Fetches pages.
 pub(super) struct PageClient {
-    http: Client,
+    tls: Option<TlsConnector>,
     timeout: Duration,
     max_page_bytes: usize,
 }
@@ -106,98 +120,86 @@ impl PageClient {
         timeout: Duration,
         max_page_bytes: usize,
     ) -> Result<Self, ScrapeError> {
-        // The client takes the process's provider; if somebody has chosen one already, that one stands.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT, HeaderValue::from_static("text/plain;version=0.0.4"));
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let builder = match scheme {
-            Scheme::Https { verify: true } => Client::builder().tls_certs_only(system_roots()?),
-            Scheme::Https { verify: false } | Scheme::Http => {
-                Client::builder().tls_danger_accept_invalid_certs(true)
-            }
-        };
-        let http = builder
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .referer(false)
-            .default_headers(headers)
-            .http1_only()
-            .pool_max_idle_per_host(1)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(ScrapeError::Client)?;
-        Ok(Self { http, timeout, max_page_bytes })
+        Ok(Self { tls: trust::connector(scheme)?, timeout, max_page_bytes })
     }
 
-    /// Reads the page at `url` into `page`, within the timeout.
-    pub(super) async fn get(&self, url: &Url, page: &mut PageBuffer) -> Result<(), Failure> {
-        let exchange = self.exchange(url, page);
+    /// Reads the page `target` of the server into `server.page`, within the timeout.
+    pub(super) async fn get(&self, target: &Uri, server: &mut PageServer) -> Result<(), Failure> {
+        server.page.clear();
+        let exchange = self.exchange(target, server);
         tokio::time::timeout(self.timeout, exchange).await.unwrap_or(Err(Failure::Timeout))
     }
 
-    async fn exchange(&self, url: &Url, page: &mut PageBuffer) -> Result<(), Failure> {
-        page.bytes.clear();
-        let reused = std::mem::take(&mut page.reused);
-        let response = match self.http.get(url.clone()).send().await {
-            // The server may close an idle connection in the moment of its next use; nothing was answered yet.
-            Err(error) if reused && error.is_request() && !error.is_connect() => {
-                self.http.get(url.clone()).send().await
-            }
-            first => first,
-        };
-        let response = response.map_err(|error| failure(&error))?;
-        page.reused = true;
+    async fn exchange(&self, target: &Uri, server: &mut PageServer) -> Result<(), Failure> {
+        let (mut connection, response) = self.ask(target, server).await?;
         match response.status() {
-            StatusCode::OK => self.read_body(response, &mut page.bytes).await,
-            StatusCode::UNAUTHORIZED
+            StatusCode::OK => self.read_body(&mut connection, response, &mut server.page).await?,
+            status @ (StatusCode::UNAUTHORIZED
             | StatusCode::FORBIDDEN
             | StatusCode::NOT_FOUND
-            | StatusCode::METHOD_NOT_ALLOWED => Err(Failure::NoPage(response.status().as_u16())),
-            status if status.is_redirection() => Err(Failure::NoPage(status.as_u16())),
-            status => Err(Failure::Status(status.as_u16())),
+            | StatusCode::METHOD_NOT_ALLOWED) => return Err(Failure::NoPage(status.as_u16())),
+            status if status.is_redirection() => return Err(Failure::NoPage(status.as_u16())),
+            status => return Err(Failure::Status(status.as_u16())),
         }
+        server.connection = Some(connection);
+        Ok(())
     }
 
-    async fn read_body(&self, mut response: Response, bytes: &mut Vec<u8>) -> Result<(), Failure> {
-        if response.content_length().is_some_and(|length| length > self.max_page_bytes as u64) {
+    /// Sends the request, over the connection that is there or over a new one.
+    async fn ask(
+        &self,
+        target: &Uri,
+        server: &mut PageServer,
+    ) -> Result<(PageConnection, Response<Incoming>), Failure> {
+        if let Some(mut connection) = server.idle_connection() {
+            // The server may close an idle connection in the moment of its next use; nothing was answered yet.
+            if let Ok(response) = connection.send(server.request(target)).await {
+                return Ok((connection, response));
+            }
+        }
+        let opened = PageConnection::open(server.address, self.tls.as_ref()).await;
+        let mut connection = opened.map_err(|error| failure(&error))?;
+        let response = connection.send(server.request(target)).await.map_err(|_| Failure::Broken)?;
+        Ok((connection, response))
+    }
+
+    async fn read_body(
+        &self,
+        connection: &mut PageConnection,
+        response: Response<Incoming>,
+        page: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let announced = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        if announced
+            .and_then(|length| length.parse().ok())
+            .is_some_and(|length: u64| length > self.max_page_bytes as u64)
+        {
             return Err(Failure::TooLarge);
         }
-        while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
-            if bytes.len() + chunk.len() > self.max_page_bytes {
+        let mut body = response.into_body();
+        while let Some(chunk) = connection.chunk(&mut body).await {
+            let chunk = chunk.map_err(|_| Failure::Broken)?;
+            if page.len() + chunk.len() > self.max_page_bytes {
                 // Nothing of this size is to be kept for an endpoint that does not use it.
-                *bytes = Vec::new();
+                *page = Vec::new();
                 return Err(Failure::TooLarge);
             }
-            bytes.extend_from_slice(&chunk);
+            page.extend_from_slice(&chunk);
         }
         Ok(())
     }
 }
 
-fn failure(error: &reqwest::Error) -> Failure {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(_))) {
-            return Failure::Untrusted;
-        }
-        let io = error.downcast_ref::<io::Error>();
-        if io.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-            return Failure::Refused;
-        }
-        // The source of an I/O error is that of the error it wraps, which is thus left out.
-        let wrapped = io.and_then(io::Error::get_ref).map(|error| error as &(dyn Error + 'static));
-        cause = wrapped.or_else(|| error.source());
+/// Why no connection was to be had.
+fn failure(error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::ConnectionRefused {
+        return Failure::Refused;
     }
-    Failure::Broken
-}
-
-/// The roots that the system trusts, or those in the file that `SSL_CERT_FILE` names.
-fn system_roots() -> Result<Vec<Certificate>, ScrapeError> {
-    let found = rustls_native_certs::load_native_certs();
-    let roots: Vec<_> = found.certs.iter().filter_map(|root| Certificate::from_der(root).ok()).collect();
-    if roots.is_empty() { Err(ScrapeError::NoRoots) } else { Ok(roots) }
+    let cause = error.get_ref().map(|cause| cause as &(dyn Error + 'static));
+    match cause.and_then(<dyn Error>::downcast_ref) {
+        Some(rustls::Error::InvalidCertificate(_)) => Failure::Untrusted,
+        _ => Failure::Broken,
+    }
 }
 
 #[cfg(test)]
@@ -205,36 +207,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_take_any_address_and_a_slash_before_the_filter() {
+    fn the_filter_follows_a_slash_and_what_the_path_asks_for() {
         let cases = [
-            (
-                "/metrics",
-                "10.0.0.1:8000",
-                "http://10.0.0.1:8000/metrics",
-                "http://10.0.0.1:8000/metrics/?name[]=a:b",
-            ),
-            (
-                "/metrics/",
-                "[fd00::1]:80",
-                "http://[fd00::1]/metrics/",
-                "http://[fd00::1]/metrics/?name[]=a:b",
-            ),
-            ("/p/m?x=1", "[::1]:1", "http://[::1]:1/p/m?x=1", "http://[::1]:1/p/m/?x=1&name[]=a:b"),
-            ("/", "1.2.3.4:5", "http://1.2.3.4:5/", "http://1.2.3.4:5/?name[]=a:b"),
+            ("/metrics", "/metrics", "/metrics/?name[]=a:b"),
+            ("/metrics/", "/metrics/", "/metrics/?name[]=a:b"),
+            ("/p/m?x=1", "/p/m?x=1", "/p/m/?x=1&name[]=a:b"),
+            ("/", "/", "/?name[]=a:b"),
+            ("//x/y", "//x/y", "//x/y/?name[]=a:b"),
         ];
-        for (path, address, plain, filtered) in cases {
-            let url = PageUrl::build(Scheme::Http, path, "name[]=a:b").unwrap();
-            assert_eq!(url.at(address.parse().unwrap()).map(String::from), [plain, filtered], "{path}");
-            let url = PageUrl::build(Scheme::Https { verify: true }, path, "name[]=a:b").unwrap();
-            let secure = [plain, filtered].map(|url| url.replace("http:", "https:").replace("]/", "]:80/"));
-            assert_eq!(url.at(address.parse().unwrap()).map(String::from), secure, "{path}");
+        for (path, whole, filtered) in cases {
+            let path = PagePath::build(path, "name[]=a:b").unwrap();
+            assert_eq!([path.whole.to_string(), path.filtered.to_string()], [whole, filtered]);
         }
     }
 
     #[test]
-    fn a_path_must_begin_with_a_slash() {
-        for path in ["", "metrics", "@elsewhere/metrics", ":81/metrics", ".elsewhere/"] {
-            assert!(matches!(PageUrl::build(Scheme::Http, path, "q"), Err(ScrapeError::Path(_))), "{path}");
+    fn a_path_must_begin_with_a_slash_and_be_one() {
+        let paths = [
+            "",
+            "metrics",
+            "*",
+            "http://elsewhere/metrics",
+            "@elsewhere/metrics",
+            ":81/metrics",
+            "/a b",
+            "/a\r\nb",
+        ];
+        for path in paths {
+            assert!(matches!(PagePath::build(path, "q"), Err(ScrapeError::Path(_))), "{path:?}");
         }
     }
 }

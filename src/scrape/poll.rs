@@ -9,11 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use epp_framework::endpoint::{Endpoint, EndpointId, ScrapeMark};
-use reqwest::Url;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::fetch::{Failure, PageBuffer, PageClient, PageUrl};
+use super::fetch::{Failure, PageClient, PagePath, PageServer};
 use super::filter::FilterProbe;
 use super::mapping::{EngineMapping, PageFindings};
 use super::standing::{Standing, State};
@@ -24,10 +23,9 @@ use crate::clock::Clock;
 const GROUPS: f64 = 10.0;
 
 /// What all pollers of a pool share.
-#[derive(Debug)]
 pub(super) struct Surroundings {
     pub(super) settings: ScrapeSettings,
-    pub(super) url: PageUrl,
+    pub(super) path: PagePath,
     pub(super) client: PageClient,
     pub(super) mapping: EngineMapping,
     pub(super) clock: Clock,
@@ -35,13 +33,10 @@ pub(super) struct Surroundings {
 }
 
 /// Polls one endpoint.
-#[derive(Debug)]
 pub(super) struct Poller {
     endpoint: Arc<Endpoint>,
     around: Arc<Surroundings>,
-    whole_url: Url,
-    filtered_url: Url,
-    page: PageBuffer,
+    server: PageServer,
     filter: FilterProbe,
     standing: Standing,
 }
@@ -50,10 +45,9 @@ impl Poller {
     pub(super) fn new(endpoint: Arc<Endpoint>, around: Arc<Surroundings>) -> Self {
         let settings = &around.settings;
         let address = SocketAddr::new(endpoint.meta.address, settings.port.unwrap_or(endpoint.meta.port));
-        let [whole_url, filtered_url] = around.url.at(address);
         let filter = FilterProbe::new(settings.filter_recheck);
         let standing = Standing::new(settings.failures_until_stale);
-        Self { endpoint, whole_url, filtered_url, page: PageBuffer::default(), filter, standing, around }
+        Self { endpoint, server: PageServer::new(address), filter, standing, around }
     }
 
     /// Polls until dropped.
@@ -85,9 +79,10 @@ impl Poller {
 
     async fn scrape(&mut self, filtered: bool) -> Result<(ScrapeMark, PageFindings), Failure> {
         let mark = self.endpoint.begin_scrape();
-        let url = if filtered { &self.filtered_url } else { &self.whole_url };
-        self.around.client.get(url, &mut self.page).await?;
-        let found = self.around.mapping.read(&self.page.bytes);
+        let path = &self.around.path;
+        let target = if filtered { &path.filtered } else { &path.whole };
+        self.around.client.get(target, &mut self.server).await?;
+        let found = self.around.mapping.read(&self.server.page);
         self.around.metrics.skipped_lines.inc_by(u64::from(found.skipped_lines));
         if found.families.is_empty() { Err(Failure::NoFamily) } else { Ok((mark, found)) }
     }
