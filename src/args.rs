@@ -17,6 +17,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use crate::compat::Compat;
+use crate::ext_proc::destination::{DESTINATION, DestinationHint, HintError, NAMESPACE};
 use crate::scrape::Scheme;
 use crate::scrape::mapping::MetricSpecs;
 use crate::scrape::spec::SpecFlag;
@@ -155,6 +156,24 @@ pub struct ListenerArgs {
     /// Expose metrics of the ext_proc streams
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     pub enable_grpc_stream_metrics: bool,
+    /// Header, and key of the metadata, that tells the gateway where a request goes
+    ///
+    /// In lower case. Gateways of v1.0.1 and later read the default only.
+    #[arg(long = "destinationEndpointHintKey", default_value = DESTINATION, value_name = "NAME", hide_short_help = true)]
+    pub destination_endpoint_hint_key: String,
+    /// Namespace of that metadata; "" for none
+    ///
+    /// Gateways of v1.0.1 and later read the default only. Without a namespace, the key stands at the top.
+    #[arg(long = "DestinationEndpointHintMetadataNamespace", default_value = NAMESPACE, value_name = "NAME", hide_short_help = true)]
+    pub destination_endpoint_hint_metadata_namespace: String,
+}
+
+impl ListenerArgs {
+    /// How the gateway is told where a request goes.
+    pub fn destination_hint(&self) -> Result<DestinationHint, HintError> {
+        let namespace = &self.destination_endpoint_hint_metadata_namespace;
+        DestinationHint::new(&self.destination_endpoint_hint_key, namespace)
+    }
 }
 
 /// The serving certificate.

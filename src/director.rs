@@ -48,6 +48,11 @@ const CONTROL_HEADERS: &[&str] = &[
     "x-kv-cache-source-host-port",
 ];
 
+/// Whether a header, by its name in lower case, has a meaning of its own to the picker beside the destination.
+pub fn is_control_header(name: &str) -> bool {
+    CONTROL_HEADERS.contains(&name)
+}
+
 /// What the requests of a pool are held to.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -104,8 +109,7 @@ impl Director {
         };
         let Picked { ticket, destination, scores, splice } =
             routed.map_err(|rejection| self.refuse(&request, &rejection))?;
-        let control =
-            |name: &&String| name.starts_with(CONTROL_PREFIX) || CONTROL_HEADERS.contains(&name.as_str());
+        let control = |name: &&String| name.starts_with(CONTROL_PREFIX) || is_control_header(name);
         let mut remove_headers: Vec<_> =
             raw.headers.iter().map(|(name, _)| name).filter(control).cloned().collect();
         remove_headers.sort_unstable();

@@ -5,6 +5,7 @@
 //! inside ends with a status other than OK: Envoy takes OK for "go on without a body" and loses data.
 
 pub mod body;
+pub mod destination;
 pub mod exchange;
 pub mod reply;
 pub mod stream_metrics;
@@ -30,8 +31,9 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use crate::director::{Director, Routed, Ticket};
 use crate::raw_request::{RawRequest, Subset};
 use crate::rejection::Rejection;
+use destination::DestinationHint;
 use exchange::{Awaits, Exchange, ProtocolError, ResponsePart, Step, Verdict};
-use reply::{DESTINATION, HeaderEdits, OutgoingBody, Pick, Replies};
+use reply::{HeaderEdits, OutgoingBody, Pick, Replies};
 use stream_metrics::{ObservedStream, StreamMetrics};
 
 /// What clients may cost.
@@ -70,11 +72,13 @@ impl Limits {
     }
 }
 
-/// What the gateway is believed, and what is told of streams beyond their number.
+/// What the gateway is believed and how it is told, and what is told of streams beyond their number.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Whether its hint which endpoints a request may go to counts for nothing.
     pub ignore_subset: bool,
+    /// How it is told where a request goes.
+    pub hint: DestinationHint,
     /// Where streams are observed, if they are.
     pub stream_metrics: Option<StreamMetrics>,
 }
@@ -140,6 +144,7 @@ impl ExternalProcessor for ExtProc {
             cut: self.cut.clone(),
             limits: self.limits,
             ignore_subset: self.options.ignore_subset,
+            hint: self.options.hint.clone(),
             held: HeldBytes { total: self.held_bytes.clone(), mine: 0 },
             open: OpenStream::count(&self.streams, self.options.stream_metrics.as_ref()),
         };
@@ -204,6 +209,7 @@ struct Session {
     cut: watch::Receiver<bool>,
     limits: Limits,
     ignore_subset: bool,
+    hint: DestinationHint,
     held: HeldBytes,
     open: OpenStream,
 }
@@ -309,7 +315,7 @@ impl Session {
         };
         self.replies = match decided {
             Ok(routed) => {
-                let (verdict, ticket) = verdict(routed, unseen_bytes);
+                let (verdict, ticket) = verdict(routed, unseen_bytes, self.hint.clone());
                 self.ticket = Some(ticket);
                 self.exchange.decided(verdict)
             }
@@ -340,18 +346,19 @@ fn protocol_status(error: &ProtocolError) -> Status {
 
 /// Turns a routed request into what the exchange answers with; `unseen_bytes` follow the
 /// body that it knows, if its whole length may be told.
-fn verdict(routed: Routed, unseen_bytes: Option<usize>) -> (Verdict, Ticket) {
-    let Routed { ticket, destination, scores, body, splice, made_request_id, remove_headers } = routed;
+fn verdict(routed: Routed, unseen_bytes: Option<usize>, hint: DestinationHint) -> (Verdict, Ticket) {
+    let Routed { ticket, destination, scores, body, splice, made_request_id, mut remove_headers } = routed;
+    hint.adjust_removed(&mut remove_headers);
     let body_changed = splice.is_some();
     let body = body.map(|body| match splice {
         Some((range, replacement)) => OutgoingBody::spliced(&body, range, replacement),
         None => OutgoingBody::unchanged(body),
     });
-    let mut set = vec![(DESTINATION.to_owned(), destination.clone())];
+    let mut set = vec![(hint.key().to_owned(), destination.clone())];
     if let Some((body, unseen)) = body.as_ref().filter(|body| !body.is_empty()).zip(unseen_bytes) {
         set.push(("content-length".to_owned(), (body.len() + unseen).to_string()));
     }
     set.extend(made_request_id.map(|id| ("x-request-id".to_owned(), id)));
-    let pick = Pick { edits: HeaderEdits { set, remove: remove_headers }, destination, scores };
+    let pick = Pick { edits: HeaderEdits { set, remove: remove_headers }, destination, hint, scores };
     (Verdict { pick, body, body_changed }, ticket)
 }

@@ -201,6 +201,7 @@ fn options(args: &ServeArgs, registry: &Registry) -> anyhow::Result<Options> {
     let stream_metrics = args.listeners.enable_grpc_stream_metrics.then(|| StreamMetrics::register(registry));
     Ok(Options {
         ignore_subset: args.pool.disable_endpoint_subset_filter,
+        hint: args.listeners.destination_hint()?,
         stream_metrics: stream_metrics.transpose()?,
     })
 }

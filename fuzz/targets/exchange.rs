@@ -10,8 +10,9 @@ use arbitrary::Unstructured;
 use bytes::{Buf as _, Bytes};
 use envoy_types::pb::envoy::service::ext_proc::v3::ProcessingRequest;
 use epp::compat::Compat;
+use epp::ext_proc::destination::DESTINATION;
 use epp::ext_proc::exchange::{Awaits, Exchange, Step, Verdict};
-use epp::ext_proc::reply::{DESTINATION, HeaderEdits, OutgoingBody, Pick, Replies};
+use epp::ext_proc::reply::{HeaderEdits, OutgoingBody, Pick, Replies};
 use epp::raw_request::RawRequest;
 use epp::rejection::Rejection;
 use prost::Message as _;
@@ -127,7 +128,7 @@ impl Play {
         });
         let set = vec![(DESTINATION.to_owned(), envoy::PICKED.to_owned())];
         let edits = HeaderEdits { set, remove: Vec::new() };
-        let pick = Pick { edits, destination: envoy::PICKED.to_owned(), scores: Vec::new() };
+        let pick = Pick { edits, destination: envoy::PICKED.to_owned(), ..Pick::default() };
         let replies = self.exchange.decided(Verdict { pick, body, body_changed });
         if came {
             self.envoy.takes(replies);

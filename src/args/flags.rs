@@ -117,6 +117,12 @@ const A: &str = "v1.0.1 on";
 const B: &str = "v1.5 on";
 const C: &str = "llm-d";
 
+/// The flag that names the destination's header; it never got a name of later versions.
+pub const HINT_KEY: &str = "destinationEndpointHintKey";
+
+/// The flag that names the destination's namespace, which has its capital in v0.5.1.
+pub const HINT_NAMESPACE: &str = "DestinationEndpointHintMetadataNamespace";
+
 const METRIC: Fate = Fate::Same;
 
 const ENDPOINTS_FILE: &str = "discovery from a Kubernetes API is not part of this version; list the endpoints in a file and name it \
@@ -198,6 +204,14 @@ pub const FLAGS: &[Flag] = &[
     flag("disable-endpoint-subset-filter", Kind::Bool, B, Fate::Same),
     flag("emit-endpoint-scores", Kind::Bool, C, Fate::Same),
     flag("enable-grpc-stream-metrics", Kind::Bool, C, Fate::Same),
+    flag(
+        HINT_KEY,
+        Kind::Text,
+        "v0.5.1",
+        Fate::Changed("checked at the start: a header's name in lower case that means nothing else"),
+    )
+    .env("DESTINATION_ENDPOINT_HINT_KEY"),
+    flag(HINT_NAMESPACE, Kind::Text, "v0.5.1", Fate::Same).camel("destinationEndpointHintMetadataNamespace"),
     flag("v", Kind::Integer, OLD, Fate::Changed("what a level shows; see its help")),
     flag("zap-devel", Kind::Bool, OLD, Fate::Changed("chooses the default of --zap-encoder, nothing else")),
     flag("zap-encoder", Kind::Text, OLD, Fate::Same),
@@ -262,26 +276,6 @@ pub const FLAGS: &[Flag] = &[
     ),
     flag("metrics-cert-dir", Kind::Text, C, Fate::Refused { but: "", why: METRICS_TLS }),
     flag("metrics-client-ca-file", Kind::Text, C, Fate::Refused { but: "", why: METRICS_TLS }),
-    flag(
-        "destinationEndpointHintKey",
-        Kind::Text,
-        "v0.5.1",
-        Fate::Refused {
-            but: "x-gateway-destination-endpoint",
-            why: "the name has been fixed since v1.0.1; let the gateway read x-gateway-destination-endpoint",
-        },
-    )
-    .env("DESTINATION_ENDPOINT_HINT_KEY"),
-    flag(
-        "DestinationEndpointHintMetadataNamespace",
-        Kind::Text,
-        "v0.5.1",
-        Fate::Refused {
-            but: "envoy.lb",
-            why: "the namespace has been fixed since v1.0.1; let the gateway read envoy.lb",
-        },
-    )
-    .camel("destinationEndpointHintMetadataNamespace"),
 ];
 
 #[cfg(test)]

@@ -6,10 +6,11 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, CommandFactory, Parser};
 
 use super::environment;
-use super::flags::{self, FLAGS, Fate, Kind};
+use super::flags::{self, FLAGS, Fate, HINT_KEY, Kind};
 use super::syntax::{self, Given, Grammar, Known, Line};
 use super::{Args, ServeArgs, help};
 use crate::config::problem::shown;
+use crate::ext_proc::destination::{DESTINATION, DestinationHint, NAMESPACE};
 
 /// API groups that a pool may be of; the first is that of v1.0.1, the second the older one.
 const POOL_GROUPS: [&str; 2] = ["inference.networking.k8s.io", "inference.networking.x-k8s.io"];
@@ -194,6 +195,35 @@ impl Reading {
             args.config.built_in = environment::built_in(env, has_config, &mut self.notes);
         }
         self.check(args);
+        self.check_hint(args);
+    }
+
+    /// The names under which the destination is told: whether they are any, and whether a gateway of today reads them.
+    fn check_hint(&mut self, args: &ServeArgs) {
+        match args.listeners.destination_hint() {
+            Ok(hint) if hint == DestinationHint::default() => {}
+            Ok(hint) => {
+                let key = hint.key();
+                let place =
+                    hint.namespace().map_or_else(|| "at the top".to_owned(), |n| format!("in {}", shown(n)));
+                self.notes.push(format!(
+                    "destinations are told as the header {} and as metadata {place}; gateways of v1.0.1 and later \
+                     expect {DESTINATION} and {NAMESPACE}",
+                    shown(key)
+                ));
+                if key.starts_with("x-envoy-") {
+                    self.notes.push(format!(
+                        "{key}: Envoy ignores that header of a picker unless its filter has `mutation_rules` with \
+                         `allow_envoy: true`, and what a client sends stands"
+                    ));
+                }
+            }
+            Err(error) => {
+                let written = self.given.iter().find(|given| given.flag == HINT_KEY);
+                let written = written.map_or(HINT_KEY, |given| &given.written);
+                self.problems.push(format!("{written} cannot be {error}"));
+            }
+        }
     }
 
     fn check(&mut self, args: &ServeArgs) {

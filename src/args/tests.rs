@@ -198,8 +198,52 @@ fn what_cannot_be_is_refused_with_every_reason() {
     let mixed = refusal(with(&["-configFile=a", "--config-text=b"]));
     assert!(mixed.contains("both the \"configText\" and \"configFile\" flags"), "{mixed}");
     assert!(with(&["--config-file=a", "--config-text", ""]).is_ok(), "an empty text is none");
-    let hint = refusal(with(&["-destinationEndpointHintKey", "x-mine"]));
-    assert!(hint.contains("x-gateway-destination-endpoint"), "{hint}");
+}
+
+#[test]
+fn the_destination_is_told_as_v0_5_1_was_asked_to() {
+    let (key, at) = ("DESTINATION_ENDPOINT_HINT_KEY", "-DestinationEndpointHintMetadataNamespace");
+    let usual = DestinationHint::default();
+    let hint = |key, namespace| DestinationHint::new(key, namespace).unwrap();
+    for (line, env, want, warnings) in [
+        (&["-poolName=p"][..], &[][..], usual.clone(), 0),
+        (&["-destinationEndpointHintKey", DESTINATION, at, NAMESPACE], &[], usual.clone(), 0),
+        (&["-grpcPort=1"], &[(key, DESTINATION)], usual.clone(), 0),
+        (&["--destinationEndpointHintKey=x-mine"], &[], hint("x-mine", NAMESPACE), 1),
+        (&["-grpcPort=1"], &[(key, "x-mine")], hint("x-mine", NAMESPACE), 1),
+        (&["-destinationEndpointHintKey=x-a"], &[(key, "x-b")], hint("x-a", NAMESPACE), 1),
+        (&["-v=2"], &[(key, "x-mine")], usual, 0),
+        (&[at, "my.lb"], &[], hint(DESTINATION, "my.lb"), 1),
+        (&["-destinationEndpointHintMetadataNamespace="], &[], hint(DESTINATION, ""), 1),
+        (
+            &["-destinationEndpointHintKey", "x-envoy-original-dst-host"],
+            &[],
+            hint("x-envoy-original-dst-host", NAMESPACE),
+            2,
+        ),
+    ] {
+        let args = with_env(&[&["--pool-name=p"], line].concat(), env);
+        let args = args.unwrap_or_else(|ending| panic!("{line:?} {env:?}: {ending:?}"));
+        assert_eq!(args.listeners.destination_hint(), Ok(want), "{line:?} {env:?}");
+        let told = args.notes.iter().filter(|note| !note.contains("new names")).count();
+        assert_eq!(told, warnings, "{line:?} {env:?}: {:?}", args.notes);
+    }
+    let warned = with(&["-destinationEndpointHintKey=x-mine", &format!("{at}=")]).unwrap().notes;
+    assert!(warned[0].contains("`x-mine`") && warned[0].contains("at the top"), "{warned:?}");
+    assert!(warned[0].contains(DESTINATION) && warned[0].contains(NAMESPACE), "{warned:?}");
+    for (line, env, named) in [
+        (
+            &["-destinationEndpointHintKey=X-Mine"][..],
+            &[][..],
+            "-destinationEndpointHintKey cannot be `X-Mine`",
+        ),
+        (&["--destinationEndpointHintKey="], &[], "--destinationEndpointHintKey cannot be ``"),
+        (&["-destinationEndpointHintKey=host"], &[], "-destinationEndpointHintKey cannot be `host`"),
+        (&["-grpcPort=1"], &[(key, ":path")], "DESTINATION_ENDPOINT_HINT_KEY cannot be `:path`"),
+    ] {
+        let said = refusal(with_env(&[&["--pool-name=p"], line].concat(), env));
+        assert!(said.contains(named), "{line:?} {env:?}: {said}");
+    }
 }
 
 #[test]

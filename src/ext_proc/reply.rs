@@ -13,21 +13,14 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
 
+use super::destination::{DestinationHint, SCORES};
 use crate::rejection::ErrorPage;
 
 /// Longest body piece, in bytes: below the 64 KiB that data planes agree on.
 pub const PIECE_BYTES: usize = 62_000;
 
-/// Header, and key of the metadata, that carries the picked endpoint.
-pub const DESTINATION: &str = "x-gateway-destination-endpoint";
-
 /// Header of an error page that says why llm-d's picker dropped the request.
 const DROPPED_REASON: &str = "x-llm-d-request-dropped-reason";
-
-/// Key of the metadata that carries every candidate's score.
-const SCORES: &str = "x-gateway-destination-endpoint-scores";
-
-const METADATA_NAMESPACE: &str = "envoy.lb";
 
 /// Which half of the exchange an answer belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,18 +62,25 @@ pub struct Pick {
     pub edits: HeaderEdits,
     /// Value of the destination header and metadata.
     pub destination: String,
+    /// How the metadata is named.
+    pub hint: DestinationHint,
     /// `ip:port` and score of every candidate, for the metadata; empty when they are not emitted.
     pub scores: Vec<(String, f64)>,
 }
 
 impl Pick {
     fn into_common(self) -> (CommonResponse, Struct) {
-        let mut fields = vec![(DESTINATION.to_owned(), value(Kind::StringValue(self.destination)))];
+        let destination = value(Kind::StringValue(self.destination));
+        let mut fields = vec![(self.hint.key().to_owned(), destination)];
         if !self.scores.is_empty() {
             let scores = self.scores.into_iter().map(|(at, score)| (at, value(Kind::NumberValue(score))));
             fields.push((SCORES.to_owned(), structure(scores)));
         }
-        let metadata = Struct { fields: [(METADATA_NAMESPACE.to_owned(), structure(fields))].into() };
+        let fields = match self.hint.namespace() {
+            Some(namespace) => [(namespace.to_owned(), structure(fields))].into(),
+            None => fields.into_iter().collect(),
+        };
+        let metadata = Struct { fields };
         let common = CommonResponse {
             header_mutation: self.edits.into_mutation(),
             clear_route_cache: true,
@@ -326,6 +326,7 @@ impl Iterator for Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ext_proc::destination::{DESTINATION, NAMESPACE};
 
     fn pieces(replies: Replies) -> Vec<(usize, bool)> {
         let piece = |answer: ProcessingResponse| match answer.response {
@@ -360,6 +361,34 @@ mod tests {
                 want,
                 "{length} bytes"
             );
+        }
+    }
+
+    #[test]
+    fn the_destination_is_told_under_the_names_that_were_asked_for() {
+        for (key, namespace, scores) in [
+            (DESTINATION, NAMESPACE, false),
+            (DESTINATION, NAMESPACE, true),
+            ("x-mine", "my.lb", true),
+            ("x-mine", "", false),
+            ("x-mine", "", true),
+        ] {
+            let case = format!("{key} in {namespace:?}, scores: {scores}");
+            let hint = DestinationHint::new(key, namespace).expect(&case);
+            let at = || "10.0.0.1:8000".to_owned();
+            let scored = if scores { vec![(at(), 0.5)] } else { Vec::new() };
+            let pick = Pick { destination: at(), hint, scores: scored, ..Pick::default() };
+            let mut want = vec![(key.to_owned(), value(Kind::StringValue(at())))];
+            if scores {
+                want.push((SCORES.to_owned(), structure([(at(), value(Kind::NumberValue(0.5)))])));
+            }
+            if !namespace.is_empty() {
+                want = vec![(namespace.to_owned(), structure(want))];
+            }
+            for answer in [picked_headers(pick.clone()), picked_body(pick, None)] {
+                let told = answer.dynamic_metadata.map(|metadata| structure(metadata.fields));
+                assert_eq!(told, Some(structure(want.clone())), "{case}");
+            }
         }
     }
 

@@ -6,6 +6,7 @@ mod admission;
 mod body_modes;
 mod command_line;
 mod concurrency;
+mod destination;
 mod envoy_harness;
 mod gateway;
 mod health;

@@ -60,7 +60,9 @@ fn note(flag: &Flag) -> String {
         Fate::Changed(how) => Some(how.to_owned()),
         _ => None,
     };
-    let camel = flag.camel.map(|camel| format!("`-{camel}` in v0.5.1"));
+    let kept = flag.name.contains(|c: char| c.is_ascii_uppercase());
+    let whose = if kept { "as well" } else { "in v0.5.1" };
+    let camel = flag.camel.map(|camel| format!("`-{camel}` {whose}"));
     let env = flag.env.map(|env| format!("there also `{env}`"));
     [changed, camel, env].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }

@@ -12,7 +12,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::compat::Compat;
-use crate::ext_proc::reply::{DESTINATION, PIECE_BYTES};
+use crate::ext_proc::destination::DESTINATION;
+use crate::ext_proc::reply::PIECE_BYTES;
 
 mod modes;
 

@@ -6,11 +6,10 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use epp::ext_proc::destination::{DESTINATION, NAMESPACE};
 use serde_json::{Value, json};
 
 use crate::support::Protocol;
-
-const DESTINATION: &str = "x-gateway-destination-endpoint";
 
 /// How Envoy hands bodies to the EPP, in one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +53,10 @@ pub(crate) struct EnvoySetup {
     pub(crate) response_body: BodyMode,
     /// What stands behind the EPP's pick.
     pub(crate) pool: Pool,
+    /// Header, and metadata key, in which the pool finds the pick.
+    pub(crate) hint_key: &'static str,
+    /// Namespace of that metadata.
+    pub(crate) hint_namespace: &'static str,
     /// Endpoints (`ip:port`) forwarded as the metadata `envoy.lb.subset_hint`; none: no such metadata.
     pub(crate) subset_hint: Option<Vec<String>>,
     /// The listener's `per_connection_buffer_limit_bytes`; none: Envoy's default of 1 MiB.
@@ -87,6 +90,8 @@ impl EnvoySetup {
             request_body: BodyMode::Duplex,
             response_body: BodyMode::Duplex,
             pool: Pool::OriginalDstHeader,
+            hint_key: DESTINATION,
+            hint_namespace: NAMESPACE,
             subset_hint: None,
             buffer_limit: None,
             retries: true,
@@ -134,7 +139,7 @@ impl EnvoySetup {
                 "typed_config": {
                     "@type": extension("access_loggers.file.v3.FileAccessLog"),
                     "path": access_log,
-                    "log_format": { "text_format_source": { "inline_string": LOG_LINE } },
+                    "log_format": { "text_format_source": { "inline_string": self.log_line() } },
                 },
             }],
             "http_filters": filters,
@@ -167,7 +172,7 @@ impl EnvoySetup {
                 "message_timeout": "30s",
                 "send_body_without_waiting_for_header_response": self.request_body == BodyMode::Ahead,
                 "metadata_options": {
-                    "receiving_namespaces": { "untyped": ["envoy.lb", "io.envoy.ai_gateway"] },
+                    "receiving_namespaces": { "untyped": [self.hint_namespace, "io.envoy.ai_gateway"] },
                     "forwarding_namespaces": { "untyped": ["envoy.lb", "envoy.lb.subset_hint"] },
                 },
                 "request_attributes": ["request.path", "source.address", "xds.route_name"],
@@ -175,12 +180,17 @@ impl EnvoySetup {
         })
     }
 
+    fn log_line(&self) -> String {
+        let Self { hint_key, hint_namespace, .. } = self;
+        format!("{LOG_LINE} picked=%REQ({hint_key})% metadata=%DYNAMIC_METADATA({hint_namespace})%\n")
+    }
+
     fn trailer_mode(&self, body: BodyMode) -> &'static str {
         if self.trailers || body == BodyMode::Duplex { "SEND" } else { "SKIP" }
     }
 
     fn pool_cluster(&self) -> Value {
-        let mut cluster = self.pool.cluster();
+        let mut cluster = self.pool.cluster(self.hint_key, self.hint_namespace);
         let protocol = match self.upstream {
             Protocol::Http1 => json!({ "http_protocol_options": { "enable_trailers": true } }),
             Protocol::Http2 => json!({ "http2_protocol_options": {} }),
@@ -248,14 +258,14 @@ impl BodyMode {
 }
 
 impl Pool {
-    fn cluster(&self) -> Value {
+    fn cluster(&self, hint_key: &str, hint_namespace: &str) -> Value {
         match self {
             Self::OriginalDstHeader => json!({
                 "name": "pool",
                 "type": "ORIGINAL_DST",
                 "lb_policy": "CLUSTER_PROVIDED",
                 "connect_timeout": "5s",
-                "original_dst_lb_config": { "use_http_header": true, "http_header_name": DESTINATION },
+                "original_dst_lb_config": { "use_http_header": true, "http_header_name": hint_key },
             }),
             Self::OverrideHost(members) => json!({
                 "name": "pool",
@@ -263,7 +273,7 @@ impl Pool {
                 "connect_timeout": "5s",
                 "load_balancing_policy": { "policies": [{ "typed_extension_config": {
                     "name": "envoy.load_balancing_policies.override_host",
-                    "typed_config": override_host_policy(),
+                    "typed_config": override_host_policy(hint_key, hint_namespace),
                 } }] },
                 "load_assignment": assignment("pool", members),
             }),
@@ -278,12 +288,12 @@ fn protocol_options(explicit: &Value) -> Value {
     } })
 }
 
-fn override_host_policy() -> Value {
+fn override_host_policy(key: &str, namespace: &str) -> Value {
     json!({
         "@type": extension("load_balancing_policies.override_host.v3.OverrideHost"),
         "override_host_sources": [
-            { "metadata": { "key": "envoy.lb", "path": [{ "key": DESTINATION }] } },
-            { "header": DESTINATION },
+            { "metadata": { "key": namespace, "path": [{ "key": key }] } },
+            { "header": key },
         ],
         "selected_host_key": { "key": "envoy.lb", "path": [{ "key": format!("{DESTINATION}-served") }] },
         "fallback_policy": { "policies": [{ "typed_extension_config": {
@@ -332,5 +342,4 @@ fn extension(name: &str) -> String {
 
 const LOG_LINE: &str = "%PROTOCOL% %REQ(:METHOD)% %REQ(:PATH)% %RESPONSE_CODE% flags=%RESPONSE_FLAGS% \
     details=%RESPONSE_CODE_DETAILS% upstream=%UPSTREAM_HOST% attempts=%UPSTREAM_REQUEST_ATTEMPT_COUNT% \
-    rx=%BYTES_RECEIVED% tx=%BYTES_SENT% picked=%REQ(x-gateway-destination-endpoint)% \
-    metadata=%DYNAMIC_METADATA(envoy.lb)%\n";
+    rx=%BYTES_RECEIVED% tx=%BYTES_SENT%";
