@@ -1,7 +1,8 @@
-//! Variables of v0.2 to v0.5.1. They count only where a flag of that time is on the command line; v1.0.1 dropped them.
+//! Variables of the Go EPP that do not have a module of their own.
 //!
-//! [`bindings`] is for those that stand for flags, [`built_in`] for those that chose and tuned the scheduler before it
-//! had a configuration file.
+//! Those of v0.2 to v0.5.1 count only where a flag of that time is on the command line; v1.0.1 dropped them. [`bindings`]
+//! is for those that stand for flags, [`built_in`] for those that chose and tuned the scheduler before it had a
+//! configuration file. [`note_gates`] is for those that switched experiments on.
 
 use std::fmt::{Display, Write as _};
 use std::str::FromStr;
@@ -73,6 +74,25 @@ fn note_other_variables(env: Env<'_>, notes: &mut Vec<String>) {
     ] {
         if variable(env, old).is_some() {
             notes.push(format!("{old}: no effect, as in v0.5.1; use {new}"));
+        }
+    }
+}
+
+/// Variables that switched an experiment on, and what that means here.
+const GATES: [(&str, &str); 2] = [
+    ("ENABLE_EXPERIMENTAL_DATALAYER_V2", "metrics pages are read in one way, which is always on"),
+    (
+        "ENABLE_EXPERIMENTAL_FLOW_CONTROL_LAYER",
+        "there is no flow control in this version; nothing queues, and what may be shed is refused while the pool is \
+         saturated",
+    ),
+];
+
+/// Tells what variables do not switch on. A start is not refused for them.
+pub(super) fn note_gates(env: Env<'_>, notes: &mut Vec<String>) {
+    for (name, means) in GATES {
+        if variable(env, name).and_then(|value| boolean(&value)) == Some(true) {
+            notes.push(format!("{name} has no effect: {means}"));
         }
     }
 }
@@ -191,6 +211,21 @@ mod tests {
         assert_eq!(text, None);
         assert_eq!(notes.len(), 1);
         assert!(notes[0].starts_with("EXPERIMENTAL_USE_SCHEDULER_V2, QUEUE_SCORE_WEIGHT: "), "{notes:?}");
+    }
+
+    #[test]
+    fn experiments_that_are_switched_on_are_told_as_without_effect() {
+        for (name, _) in GATES {
+            for (value, told) in
+                [("true", true), ("1", true), ("false", false), ("0", false), ("", false), ("yes", false)]
+            {
+                let env = |asked: &str| (asked == name).then(|| value.to_owned());
+                let mut notes = Vec::new();
+                note_gates(&env, &mut notes);
+                assert_eq!(notes.len(), usize::from(told), "{name}={value}: {notes:?}");
+                assert!(notes.iter().all(|note| note.starts_with(name)), "{notes:?}");
+            }
+        }
     }
 
     #[test]

@@ -194,6 +194,7 @@ impl Reading {
             let has_config = args.config.config_file.is_some() || args.config.config_text.is_some();
             args.config.built_in = environment::built_in(env, has_config, &mut self.notes);
         }
+        environment::note_gates(env, &mut self.notes);
         self.check(args);
         self.check_hint(args);
     }

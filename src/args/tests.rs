@@ -246,6 +246,18 @@ fn the_destination_is_told_as_v0_5_1_was_asked_to() {
     }
 }
 
+/// Variables of v1.0.1 and later count in every version.
+#[test]
+fn experiments_that_are_not_there_refuse_no_start() {
+    let env = [("ENABLE_EXPERIMENTAL_DATALAYER_V2", "true"), ("ENABLE_EXPERIMENTAL_FLOW_CONTROL_LAYER", "t")];
+    for line in [&["--pool-name=p"][..], &["-poolName=p"]] {
+        let notes = with_env(line, &env).unwrap().notes;
+        for (name, _) in env {
+            assert_eq!(notes.iter().filter(|note| note.starts_with(name)).count(), 1, "{line:?}: {notes:?}");
+        }
+    }
+}
+
 #[test]
 fn usage_errors_say_how_to_get_help() {
     for line in [&["--no-such-flag"][..], &["--drain-timeout", "5"], &["--grpc-port=70000"]] {
