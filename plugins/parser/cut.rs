@@ -87,9 +87,7 @@ fn read_string(rest: &[u8]) -> Result<usize, usize> {
     while let Some(&byte) = rest.get(at) {
         let length = match (byte, rest.get(at + 1..).unwrap_or_default()) {
             (b'"', _) => return Ok(at + 1),
-            // A high surrogate means nothing without the low one behind it.
-            (b'\\', [b'u', b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B', ..]) => 12,
-            (b'\\', [b'u', ..]) => 6,
+            (b'\\', [b'u', ..]) => escape_length(&rest[at..]),
             (b'\\' | 0xC0..=0xDF, _) => 2,
             (0xE0..=0xEF, _) => 3,
             (0xF0..=0xFF, _) => 4,
@@ -101,6 +99,23 @@ fn read_string(rest: &[u8]) -> Result<usize, usize> {
         at += length;
     }
     Err(at)
+}
+
+/// Length of the escape `\uXXXX` that `rest` begins with: of the pair, if it is a high surrogate and its low one follows
+/// or may still come.
+fn escape_length(rest: &[u8]) -> usize {
+    let is_high = |at: usize| {
+        matches!(rest.get(at..at + 2), Some([b'd' | b'D', b'8' | b'9' | b'a' | b'b' | b'A' | b'B']))
+    };
+    let low = rest.get(6..).unwrap_or_default();
+    let may_be_low = low.iter().zip(0..).all(|(byte, at)| match at {
+        0 => *byte == b'\\',
+        1 => *byte == b'u',
+        2 => matches!(byte, b'd' | b'D'),
+        3 => matches!(byte, b'c'..=b'f' | b'C'..=b'F'),
+        _ => true,
+    });
+    if is_high(2) && may_be_low { 12 } else { 6 }
 }
 
 #[cfg(test)]
@@ -127,6 +142,14 @@ mod tests {
             (r#"{"model":"m","prompt":"a\"#, "m", text("a")),
             (r#"{"model":"m","prompt":"a\u00e9\u00"#, "m", text("a\u{e9}")),
             (r#"{"model":"m","prompt":"a\ud83d\ude0"#, "m", text("a")),
+            (r#"{"model":"m","prompt":"a\ud83d"#, "m", text("a")),
+            (r#"{"model":"m","prompt":"a\ud83d\ude00b"#, "m", text("a\u{1f600}b")),
+            (r#"{"prompt":"\ud800","model":"m","n":1"#, "m", text("\u{fffd}\u{fffd}\u{fffd}")),
+            (
+                r#"{"prompt":"\ud800\ud83d\ude00","model":"m","n":1"#,
+                "m",
+                text("\u{fffd}\u{fffd}\u{fffd}\u{1f600}"),
+            ),
             (r#"{"prompt":"a","model":"m","n":1"#, "m", text("a")),
             (r#"{"model":"m","prompt":[1,2,3"#, "m", Prompt::Tokens(vec![1, 2])),
             (

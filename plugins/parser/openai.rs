@@ -4,7 +4,6 @@
 //! model's place in the bytes is returned, so that a rewrite can splice it. Of a long prompt the beginning is kept and
 //! the rest counted; lists are read as they stream by, so a hostile body costs one pass and no more memory than that.
 
-use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 
@@ -14,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::json::{Text, each_element};
+use super::json::{self, Key, each_element};
 
 /// What a request body says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,7 +108,7 @@ impl<'de> Visitor<'de> for TopLevelVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TopLevel<'de>, A::Error> {
         let mut top = TopLevel::default();
-        while let Some(Text(key)) = map.next_key()? {
+        while let Some(Key(key)) = map.next_key()? {
             let place = match &*key {
                 "model" => &mut top.model,
                 "stream" => &mut top.stream,
@@ -168,8 +167,7 @@ impl PromptText {
 fn read_prompt(raw: &str) -> Result<(Prompt, u64), ParseError> {
     let mut prompt = PromptText::default();
     if raw.starts_with('"') {
-        let Text(text) = serde_json::from_str(raw).map_err(|_| ParseError::PromptNotAString)?;
-        prompt.push(&text);
+        prompt.push(&json::text(raw).ok_or(ParseError::PromptNotAString)?);
         return Ok(prompt.finish());
     }
     if let Some(tokens) = read_tokens(raw) {
@@ -177,7 +175,7 @@ fn read_prompt(raw: &str) -> Result<(Prompt, u64), ParseError> {
     }
     let mut all_strings = true;
     each_element(raw, |element| {
-        let Ok(Text(text)) = serde_json::from_str(element) else {
+        let Some(text) = json::text(element) else {
             all_strings = false;
             return false;
         };
@@ -221,7 +219,7 @@ fn read_messages(raw: &str) -> Result<(Prompt, u64), ParseError> {
     each_element(raw, |message| {
         if message.starts_with('{')
             && let Ok(Message { role: Some(role), content: Some(content) }) = serde_json::from_str(message)
-            && let Some(role) = read_text(role)
+            && let Some(role) = json::text(role.get())
             && content.get().starts_with(['"', '['])
         {
             prompt.push("<|im_start|>");
@@ -250,14 +248,9 @@ struct Part<'a> {
     text: Option<&'a RawValue>,
 }
 
-fn read_text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let raw = raw.get().starts_with('"').then_some(raw.get())?;
-    serde_json::from_str(raw).ok().map(|Text(text)| text)
-}
-
 /// Appends a message's content: a string, or a list of parts. What is no object in that list is left out.
 fn push_content(prompt: &mut PromptText, content: &RawValue) {
-    if let Some(text) = read_text(content) {
+    if let Some(text) = json::text(content.get()) {
         prompt.push(&text);
         return;
     }
@@ -265,7 +258,7 @@ fn push_content(prompt: &mut PromptText, content: &RawValue) {
         if part.starts_with('{')
             && let Ok(Part { text }) = serde_json::from_str(part)
         {
-            match text.and_then(read_text) {
+            match text.and_then(|text| json::text(text.get())) {
                 Some(text) => prompt.push(&text),
                 // Media tell prompts apart by their digest; their bytes need not be hashed block by block.
                 None => prompt.push(&format!("<|{:016x}|>", xxh3_64(part.as_bytes()))),
@@ -323,6 +316,23 @@ mod tests {
             let want = format!("<|im_start|>user\na<|{digest:016x}|>b<|im_end|>\n");
             assert_eq!(prompt(&body), Ok(Prompt::Text(want)), "row 57, {kind}");
         }
+    }
+
+    /// As in Go. Python's clients send them when they cut text that a browser gave them.
+    #[test]
+    fn half_a_surrogate_pair_spoils_neither_prompt_nor_body() {
+        let halved = Prompt::Text("a\u{fffd}\u{fffd}\u{fffd}b".into());
+        for body in [
+            r#"{"model":"m","prompt":"a\ud800b"}"#,
+            r#"{"model":"m","prompt":["a\udfffb"]}"#,
+            r#"{"\ud800":"\ud800","model":"m","prompt":"a\uD83Db"}"#,
+        ] {
+            assert_eq!(prompt(body).as_ref(), Ok(&halved), "{body}");
+        }
+        let chat = r#"{"model":"m","messages":[{"role":"user","content":"a\ud800b"},{"role":"user","content":[{"text":"\ud83d\ude00\ud800"}]}]}"#;
+        let want = "<|im_start|>user\na\u{fffd}\u{fffd}\u{fffd}b<|im_end|>\n<|im_start|>user\n\u{1f600}\u{fffd}\u{fffd}\u{fffd}<|im_end|>\n";
+        assert_eq!(prompt(chat), Ok(Prompt::Text(want.into())));
+        assert_eq!(prompt(r#"{"model":"\ud800","prompt":"a"}"#), Err(ParseError::ModelMissing));
     }
 
     /// Rows 53, 56 and 59, and more.
