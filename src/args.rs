@@ -289,16 +289,16 @@ pub struct LimitArgs {
     /// Longest request body; longer ones get 413
     #[arg(long, value_parser = quantity::parse, default_value = "64MiB", value_name = "SIZE")]
     pub max_body_bytes: usize,
-    /// Unfinished request bodies of all requests together; beyond: 503
+    /// Request bodies held at a time, all together; beyond: 503, for bodies over 256 KiB from three quarters of it on
     #[arg(long, value_parser = quantity::parse, default_value = "1GiB", value_name = "SIZE")]
     pub max_unfinished_bytes: usize,
-    /// Longest gRPC message from the gateway [default: twice --max-body-bytes]
+    /// Longest gRPC message from the gateway [default: twice --max-body-bytes, 64MiB at least]
     ///
     /// A longer one ends its stream with `RESOURCE_EXHAUSTED`. Only BUFFERED bodies come in one message; the default
     /// lets even those that are too long come, so that their refusal is a 413.
     #[arg(long, value_parser = quantity::parse, value_name = "SIZE")]
     pub grpc_max_recv_msg_size: Option<usize>,
-    /// Longest gRPC message to the gateway [default: twice --max-body-bytes]
+    /// Longest gRPC message to the gateway [default: twice --max-body-bytes, 64MiB at least]
     ///
     /// Only BUFFERED bodies whose model is rewritten are long; others go in pieces of 62,000 bytes.
     #[arg(long, value_parser = quantity::parse, value_name = "SIZE")]

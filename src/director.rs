@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use epp_framework::endpoint::Cost;
@@ -19,6 +20,7 @@ use epp_plugins::parser::usage::UsageReader;
 
 use crate::admission::{Thresholds, may_be_shed};
 use crate::compat::Compat;
+use crate::control_headers;
 use crate::metrics::ModelMetrics;
 use crate::pool::PoolState;
 use crate::raw_request::{RawRequest, Subset};
@@ -30,28 +32,6 @@ const MAX_OUTPUT_TOKENS: u64 = 1 << 24;
 
 /// Most prompt tokens that a request counts for whose body was announced and not seen.
 const MAX_UNSEEN_TOKENS: u64 = 1 << 20;
-
-/// Prefix of headers that only we and the gateway may set; the destination itself is replaced, not removed.
-const CONTROL_PREFIX: &str = "x-gateway-destination-endpoint-";
-
-/// Further headers that only we and the gateway may set; a client's are removed.
-const CONTROL_HEADERS: &[&str] = &[
-    "x-gateway-inference-fairness-id",
-    "x-gateway-inference-objective",
-    "x-gateway-model-name-rewrite",
-    "x-llm-d-inference-fairness-id",
-    "x-llm-d-inference-objective",
-    "x-llm-d-model-name-rewrite",
-    "x-prefiller-host-port",
-    "x-encoder-hosts-ports",
-    "x-data-parallel-host-port",
-    "x-kv-cache-source-host-port",
-];
-
-/// Whether a header, by its name in lower case, has a meaning of its own to the picker beside the destination.
-pub fn is_control_header(name: &str) -> bool {
-    CONTROL_HEADERS.contains(&name)
-}
 
 /// What the requests of a pool are held to.
 #[derive(Clone, Copy, Debug)]
@@ -109,17 +89,18 @@ impl Director {
         };
         let Picked { ticket, destination, scores, splice } =
             routed.map_err(|rejection| self.refuse(&request, &rejection))?;
-        let control = |name: &&String| name.starts_with(CONTROL_PREFIX) || is_control_header(name);
-        let mut remove_headers: Vec<_> =
-            raw.headers.iter().map(|(name, _)| name).filter(control).cloned().collect();
-        remove_headers.sort_unstable();
-        remove_headers.dedup();
+        let remove_headers = control_headers::sent(&raw.headers);
         let made_request_id = match raw.header("x-request-id") {
             Some(_) => None,
             None if request.request_id.is_empty() => Some(new_request_id()),
             None => Some(request.request_id),
         };
         Ok(Routed { ticket, destination, scores, body: raw.body, splice, made_request_id, remove_headers })
+    }
+
+    /// How long a request may wait for its decision.
+    pub fn decision_timeout(&self) -> Duration {
+        self.pool.decision_timeout()
     }
 
     /// Counts and words a refusal.
@@ -133,14 +114,14 @@ impl Director {
     /// A request without a body has no model and no prompt: any endpoint that may serve will do.
     fn decide_bodiless(&self, subset: &Subset) -> Result<Picked, Rejection> {
         match self.pool.pick_any(subset) {
-            Some(endpoint) => Ok(Picked {
+            Ok(endpoint) => Ok(Picked {
                 ticket: self.unrouted_ticket(),
                 destination: endpoint.destination.clone(),
                 scores: Vec::new(),
                 splice: None,
             }),
-            None if *subset == Subset::Any => Err(Rejection::NoEndpointsForBodiless),
-            None => Err(Rejection::NoEndpoints),
+            Err(NoDecision::NoCandidates) if *subset == Subset::Any => Err(Rejection::NoEndpointsForBodiless),
+            Err(none) => Err(none.into()),
         }
     }
 
@@ -153,6 +134,9 @@ impl Director {
         let received = pool.clock.now();
         let body = raw.body.as_deref().unwrap_or_default();
         let parsed = read(raw)?;
+        if raw.headless {
+            return Err(Rejection::HeadersUnseen);
+        }
         let output_tokens = parsed.max_tokens.unwrap_or(0).min(MAX_OUTPUT_TOKENS);
         let model_span = parsed.model_span.clone();
         self.resolve(raw, parsed, request);
@@ -170,11 +154,7 @@ impl Director {
         let began = pool.clock.now();
         let placed = pool.decide(&pipeline, request, &raw.subset, cost);
         pool.metrics.observe_scheduling(pool.clock.now().since(began));
-        let placed = placed.map_err(|none| match none {
-            NoDecision::NoCandidates => Rejection::NoEndpoints,
-            NoDecision::TooLate => Rejection::TooLate,
-            NoDecision::Unschedulable(why) => Rejection::Unschedulable(why),
-        })?;
+        let placed = placed?;
         let splice = (request.target_model != request.model).then(|| {
             let model = serde_json::to_vec(&request.target_model).expect("strings can be written as JSON");
             (model_span, Bytes::from(model))
@@ -265,6 +245,16 @@ impl From<ParseError> for Rejection {
     }
 }
 
+impl From<NoDecision> for Rejection {
+    fn from(none: NoDecision) -> Self {
+        match none {
+            NoDecision::NoCandidates => Self::NoEndpoints,
+            NoDecision::TooLate => Self::TooLate,
+            NoDecision::Unschedulable(why) => Self::Unschedulable(why),
+        }
+    }
+}
+
 fn new_request_id() -> String {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
 }
@@ -326,6 +316,10 @@ impl Ticket {
     pub fn on_response_chunk(&mut self, chunk: &[u8]) {
         if chunk.is_empty() {
             return;
+        }
+        if self.usage.is_none() && self.response_bytes == 0 {
+            // A gateway that does not send response headers: a JSON answer is an object.
+            self.on_response_headers(!chunk.trim_ascii_start().starts_with(b"{"));
         }
         if self.event_stream && self.response_bytes == 0 {
             self.reservations.iter_mut().for_each(epp_framework::endpoint::Reservation::first_token);

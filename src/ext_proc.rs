@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod reply;
 pub mod stream_metrics;
 
+use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,14 +24,15 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{ProcessingRequest, Processin
 use epp_framework::request::InferenceRequest;
 use futures_util::{FutureExt, Stream, stream};
 use prometheus::IntGauge;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use crate::director::{Director, Routed, Ticket};
-use crate::raw_request::{RawRequest, Subset};
-use crate::rejection::Rejection;
+use crate::raw_request::Subset;
+use crate::rejection::{ErrorPage, Rejection};
+use body::Undecided;
 use destination::DestinationHint;
 use exchange::{Awaits, Exchange, ProtocolError, ResponsePart, Step, Verdict};
 use reply::{HeaderEdits, OutgoingBody, Pick, Replies};
@@ -41,8 +43,11 @@ use stream_metrics::{ObservedStream, StreamMetrics};
 pub struct Limits {
     /// Longest request body, in bytes; longer ones are refused with 413.
     pub body_bytes: usize,
-    /// Most bytes of unfinished request bodies that the process holds; a request beyond them is refused with 503.
+    /// Most bytes of request bodies that the process holds, from their first byte to when they have gone on. A request
+    /// beyond them is refused with 503, one with a long body from three quarters of them on.
     pub held_bytes: usize,
+    /// Long bodies that are read at a time; others wait for their turn as for a decision.
+    pub long_bodies: usize,
     /// Longest message from Envoy, in bytes; `None`: any that a body may fill, see [`ExtProc::into_server`].
     pub received_bytes: Option<usize>,
     /// Longest message to Envoy, in bytes; `None`: the same.
@@ -57,6 +62,7 @@ impl Default for Limits {
         Self {
             body_bytes: 64 << 20,
             held_bytes: 1 << 30,
+            long_bodies: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             received_bytes: None,
             sent_bytes: None,
             upload_idle,
@@ -68,7 +74,7 @@ impl Limits {
     /// Longest message that has to do with a body, in bytes: a whole one and its framing, also when it is a little too
     /// long, so that the refusal is ours.
     fn longest_message(&self) -> usize {
-        self.body_bytes.saturating_mul(2).max(4 << 20)
+        self.body_bytes.saturating_mul(2).max(64 << 20)
     }
 }
 
@@ -89,6 +95,10 @@ const CHUNK_PATIENCE: Duration = Duration::from_millis(100);
 /// Bodies from this size on are read on another thread than the one that serves the connection, in bytes.
 const LONG_BODY_BYTES: usize = 1 << 20;
 
+/// Bodies up to this size may use all of [`Limits::held_bytes`], in bytes: however many clients send long ones, and
+/// however slowly, short ones pass.
+const SHORT_BODY_BYTES: usize = 256 << 10;
+
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub struct ExtProc {
@@ -98,6 +108,7 @@ pub struct ExtProc {
     limits: Limits,
     options: Options,
     held_bytes: Arc<AtomicUsize>,
+    long_bodies: Arc<Semaphore>,
 }
 
 impl ExtProc {
@@ -108,7 +119,9 @@ impl ExtProc {
         cut: watch::Receiver<bool>,
         limits: Limits,
     ) -> Self {
-        Self { director, streams, cut, limits, options: Options::default(), held_bytes: Arc::default() }
+        let long_bodies = Arc::new(Semaphore::new(limits.long_bodies));
+        let (options, held_bytes) = (Options::default(), Arc::default());
+        Self { director, streams, cut, limits, options, held_bytes, long_bodies }
     }
 
     /// Sets what is off unless asked for.
@@ -138,7 +151,7 @@ impl ExternalProcessor for ExtProc {
         let session = Session {
             inbound: request.into_inner(),
             director: self.director.clone(),
-            exchange: Exchange::new(self.limits.body_bytes),
+            exchange: Exchange::new(self.limits.body_bytes, self.options.hint.clone()),
             replies: Replies::default(),
             ticket: None,
             cut: self.cut.clone(),
@@ -146,6 +159,7 @@ impl ExternalProcessor for ExtProc {
             ignore_subset: self.options.ignore_subset,
             hint: self.options.hint.clone(),
             held: HeldBytes { total: self.held_bytes.clone(), mine: 0 },
+            long_bodies: self.long_bodies.clone(),
             open: OpenStream::count(&self.streams, self.options.stream_metrics.as_ref()),
         };
         Ok(Response::new(Box::pin(stream::unfold(Some(Box::new(session)), Session::next))))
@@ -177,19 +191,32 @@ impl Drop for OpenStream {
     }
 }
 
-/// One stream's share of the unfinished bodies that the process holds.
+/// One stream's share of the request bodies that the process holds.
 struct HeldBytes {
     total: Arc<AtomicUsize>,
     mine: usize,
 }
 
 impl HeldBytes {
-    /// Sets the share; returns what the process then holds.
-    fn set(&mut self, bytes: usize) -> usize {
-        let before = std::mem::replace(&mut self.mine, bytes);
-        let total = self.total.fetch_add(bytes, Relaxed).wrapping_add(bytes);
-        self.total.fetch_sub(before, Relaxed);
-        total.saturating_sub(before)
+    /// Sets the share. False if it grew and there is no room for it; then it counts all the same.
+    fn set(&mut self, bytes: usize, limit: usize) -> bool {
+        if bytes <= self.mine {
+            self.shrink_to(bytes);
+            return true;
+        }
+        let more = bytes - self.mine;
+        self.mine = bytes;
+        let total = self.total.fetch_add(more, Relaxed).saturating_add(more);
+        let limit = if bytes <= SHORT_BODY_BYTES { limit } else { limit - limit / 4 };
+        total <= limit
+    }
+
+    /// Lowers the share to `bytes`, if it is more.
+    fn shrink_to(&mut self, bytes: usize) {
+        if bytes < self.mine {
+            self.total.fetch_sub(self.mine - bytes, Relaxed);
+            self.mine = bytes;
+        }
     }
 }
 
@@ -211,6 +238,7 @@ struct Session {
     ignore_subset: bool,
     hint: DestinationHint,
     held: HeldBytes,
+    long_bodies: Arc<Semaphore>,
     open: OpenStream,
 }
 
@@ -245,6 +273,7 @@ impl Session {
     async fn answer(&mut self) -> Result<Option<ProcessingResponse>, Status> {
         loop {
             if let Some(answer) = self.replies.next() {
+                self.held.shrink_to(self.exchange.held_bytes() + self.replies.held_bytes());
                 return Ok(Some(answer));
             }
             if self.exchange.is_over() {
@@ -280,12 +309,12 @@ impl Session {
                     Step::Reject(Rejection::UploadStalled { seconds: self.limits.upload_idle.as_secs() })
                 }
             };
-            let held = self.held.set(self.exchange.held_bytes());
-            let step = if held > self.limits.held_bytes { Step::Reject(Rejection::Overloaded) } else { step };
-            match step {
+            let undecided = if let Step::Decide(undecided) = &step { undecided.n_bytes() } else { 0 };
+            let room = self.held.set(self.exchange.held_bytes() + undecided, self.limits.held_bytes);
+            match if room { step } else { Step::Reject(Rejection::Overloaded) } {
                 Step::Wait => {}
                 Step::Reply(replies) => self.replies = replies,
-                Step::Decide(raw) => self.decide(raw).await?,
+                Step::Decide(undecided) => self.decide(undecided).await?,
                 Step::Reject(rejection) => {
                     let page = self.director.refuse(&InferenceRequest::default(), &rejection);
                     self.replies = self.exchange.rejected(page);
@@ -298,23 +327,19 @@ impl Session {
         }
     }
 
-    async fn decide(&mut self, mut raw: RawRequest) -> Result<(), Status> {
+    async fn decide(&mut self, mut undecided: Undecided) -> Result<(), Status> {
         if self.ignore_subset {
-            raw.subset = Subset::Any;
+            undecided.request.subset = Subset::Any;
         }
-        let has_length = self.exchange.request_ended() || raw.header("content-length").is_some();
-        let unseen_bytes = raw.unseen_bytes().filter(|_| has_length);
-        let long = raw.body.as_ref().is_some_and(|body| body.len() >= LONG_BODY_BYTES);
-        let decided = if long {
-            let director = self.director.clone();
-            let decided = spawn_blocking(move || director.decide(raw)).await;
-            // It fails by a panic, which was logged.
-            decided.map_err(|_| Status::internal("internal error"))?
+        let tell_length =
+            self.exchange.request_ended() || undecided.request.header("content-length").is_some();
+        let decided = if undecided.n_bytes() >= LONG_BODY_BYTES {
+            self.decide_long(undecided, tell_length).await?
         } else {
-            self.director.decide(raw)
+            decide(&self.director, undecided, tell_length)
         };
         self.replies = match decided {
-            Ok(routed) => {
+            Ok((routed, unseen_bytes)) => {
                 let (verdict, ticket) = verdict(routed, unseen_bytes, self.hint.clone());
                 self.ticket = Some(ticket);
                 self.exchange.decided(verdict)
@@ -322,6 +347,21 @@ impl Session {
             Err(page) => self.exchange.rejected(page),
         };
         Ok(())
+    }
+
+    /// On another thread. To wait for one is to wait for the decision; a stream that ends meanwhile leaves nothing.
+    async fn decide_long(&self, undecided: Undecided, tell_length: bool) -> Result<Decided, Status> {
+        let turn = self.long_bodies.clone().acquire_owned();
+        let Ok(turn) = timeout(self.director.decision_timeout(), turn).await else {
+            return Ok(Err(self.director.refuse(&InferenceRequest::default(), &Rejection::TooLate)));
+        };
+        let director = self.director.clone();
+        let decided = spawn_blocking(move || {
+            let _turn = turn;
+            decide(&director, undecided, tell_length)
+        });
+        // It fails by a panic, which was logged.
+        decided.await.map_err(|_| Status::internal("internal error"))
     }
 
     /// Lets the ticket see a part of the answer. An answer whose request we never saw gets a ticket that holds nothing.
@@ -338,6 +378,15 @@ impl Session {
             ticket.complete_when_dropped();
         }
     }
+}
+
+/// A routed request, and how much of its body follows unseen, if its whole length may be told; or the refusal.
+type Decided = Result<(Routed, Option<usize>), ErrorPage>;
+
+fn decide(director: &Director, undecided: Undecided, tell_length: bool) -> Decided {
+    let raw = undecided.finish();
+    let unseen_bytes = raw.unseen_bytes().filter(|_| tell_length);
+    director.decide(raw).map(|routed| (routed, unseen_bytes))
 }
 
 fn protocol_status(error: &ProtocolError) -> Status {
@@ -361,4 +410,31 @@ fn verdict(routed: Routed, unseen_bytes: Option<usize>, hint: DestinationHint) -
     set.extend(made_request_id.map(|id| ("x-request-id".to_owned(), id)));
     let pick = Pick { edits: HeaderEdits { set, remove: remove_headers }, destination, hint, scores };
     (Verdict { pick, body, body_changed }, ticket)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_share_that_grows_finds_no_room_and_short_ones_have_the_last_quarter() {
+        const LIMIT: usize = 4 << 20;
+        let total = Arc::new(AtomicUsize::new(0));
+        let share = || HeldBytes { total: total.clone(), mine: 0 };
+        let (mut long, mut short, mut idle) = (share(), share(), share());
+        assert!(long.set(3 << 20, LIMIT), "three quarters");
+        assert!(!long.set((3 << 20) + 1, LIMIT));
+        assert!(short.set(SHORT_BODY_BYTES, LIMIT), "a short one has room left");
+        let mut greedy = share();
+        assert!(!greedy.set(2 << 20, LIMIT));
+        assert!(!short.set(SHORT_BODY_BYTES + 1, LIMIT), "it is no longer short");
+        for (share, bytes) in [(&mut idle, 0), (&mut long, 3 << 20), (&mut short, 1)] {
+            assert!(share.set(bytes, LIMIT), "nothing is refused that does not grow");
+        }
+        long.shrink_to(1 << 20);
+        long.shrink_to(2 << 20);
+        assert_eq!((long.mine, total.load(Relaxed)), (1 << 20, (1 << 20) + 1 + (2 << 20)));
+        drop((long, short, idle, greedy));
+        assert_eq!(total.load(Relaxed), 0);
+    }
 }

@@ -11,6 +11,7 @@ pub mod tls;
 
 // decide
 pub mod admission;
+pub mod control_headers;
 pub mod director;
 pub mod pipeline;
 pub mod pool;

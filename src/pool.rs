@@ -141,8 +141,13 @@ impl PoolState {
         Ok(Placed { destination: destinations.join(","), reservations, scores: scores.collect() })
     }
 
+    /// How long a request may wait for its decision.
+    pub fn decision_timeout(&self) -> Duration {
+        self.decision_timeout
+    }
+
     /// Picks any endpoint that may serve, for a request without a body; every one with the same chance.
-    pub fn pick_any(&self, subset: &Subset) -> Option<Arc<Endpoint>> {
+    pub fn pick_any(&self, subset: &Subset) -> Result<Arc<Endpoint>, NoDecision> {
         let pool = self.store.snapshot();
         let now = self.clock.now();
         let loads: Vec<_> =
@@ -150,10 +155,11 @@ impl PoolState {
         let mut eligible = Vec::new();
         scheduling::eligible(&pool, &loads, &subset.resolve(&pool), &mut eligible);
         if eligible.is_empty() {
-            return None;
+            return Err(NoDecision::NoCandidates);
         }
-        let at = self.deciding.lock().rng.random_range(0..eligible.len());
-        Some(pool.endpoints[eligible[at] as usize].clone())
+        let mut deciding = self.deciding.try_lock_for(self.decision_timeout).ok_or(NoDecision::TooLate)?;
+        let at = deciding.rng.random_range(0..eligible.len());
+        Ok(pool.endpoints[eligible[at] as usize].clone())
     }
 
     /// Lets every plugin forget endpoints that left; call it after the snapshot without them was published.

@@ -14,6 +14,8 @@ const MAX_ANNOUNCED_BYTES: usize = 1 << 40;
 pub struct RawRequest {
     /// Headers, names in lower case, pseudo headers included.
     pub headers: Vec<(String, Bytes)>,
+    /// Whether the headers never came.
+    pub headless: bool,
     /// What came of the body; `None` when nothing did.
     pub body: Option<Bytes>,
     /// Whether there is more of the body than came: its mode hides it, or only let its beginning be seen.
@@ -40,20 +42,29 @@ impl RawRequest {
     }
 }
 
+/// An address; a port narrows it to that port.
+type Entry = (IpAddr, Option<u16>);
+
 /// Endpoints that may serve a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Subset {
     /// All of them.
     #[default]
     Any,
-    /// Those with one of these addresses; a port narrows the entry to that port.
-    Only(Vec<(IpAddr, Option<u16>)>),
+    /// Those that one of these names; sorted, each once.
+    Only(Vec<Entry>),
 }
 
 impl Subset {
     /// The endpoints that `entries` name, each `ip`, `ip:port`, `[v6]` or `[v6]:port`; others name nobody.
     pub fn only<'a>(entries: impl Iterator<Item = &'a str>) -> Self {
-        Self::Only(entries.filter_map(parse_entry).collect())
+        Self::only_entries(entries.filter_map(parse_entry).collect())
+    }
+
+    fn only_entries(mut entries: Vec<Entry>) -> Self {
+        entries.sort_unstable();
+        entries.dedup();
+        Self::Only(entries)
     }
 
     /// The same subset for one pool: an entry whose port no endpoint has means every endpoint at that address, since
@@ -61,27 +72,31 @@ impl Subset {
     #[must_use]
     pub fn resolve(&self, pool: &Snapshot) -> Self {
         let Self::Only(entries) = self else { return Self::Any };
-        let has = |address: IpAddr, port: u16| {
-            pool.endpoints.iter().any(|e| (e.meta.address, e.meta.port) == (address, port))
-        };
-        let resolve =
-            |&(address, port): &(IpAddr, Option<u16>)| (address, port.filter(|&port| has(address, port)));
-        Self::Only(entries.iter().map(resolve).collect())
+        // Both lists may be long, so neither is gone through for each entry of the other.
+        let mut named = vec![false; entries.len()];
+        for endpoint in &pool.endpoints {
+            let entry = (endpoint.meta.address, Some(endpoint.meta.port));
+            if let Ok(at) = entries.binary_search(&entry) {
+                named[at] = true;
+            }
+        }
+        let resolve = |(&(address, port), named): (&Entry, bool)| (address, port.filter(|_| named));
+        Self::only_entries(entries.iter().zip(named).map(resolve).collect())
     }
 
     /// Whether `endpoint` is allowed, by a resolved subset.
     pub fn allows(&self, endpoint: &EndpointMeta) -> bool {
         match self {
             Self::Any => true,
-            Self::Only(entries) => entries.iter().any(|&(address, port)| {
-                address == endpoint.address && port.is_none_or(|port| port == endpoint.port)
-            }),
+            Self::Only(entries) => [None, Some(endpoint.port)]
+                .iter()
+                .any(|&port| entries.binary_search(&(endpoint.address, port)).is_ok()),
         }
     }
 }
 
 /// Reads `ip`, `ip:port`, `[v6]` or `[v6]:port`.
-fn parse_entry(text: &str) -> Option<(IpAddr, Option<u16>)> {
+fn parse_entry(text: &str) -> Option<Entry> {
     let text = text.trim();
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Some((address.ip(), Some(address.port())));
@@ -168,7 +183,7 @@ mod tests {
         ] {
             let headers = vec![("content-length".to_owned(), Bytes::from(announced))];
             let body = body.map(Bytes::from);
-            let request = RawRequest { headers, body, more, subset: Subset::Any };
+            let request = RawRequest { headers, body, more, ..RawRequest::default() };
             assert_eq!(request.unseen_bytes(), want, "{request:?}");
         }
     }

@@ -31,8 +31,10 @@ pub enum Rejection {
         /// How long was waited, in seconds.
         seconds: u64,
     },
-    /// The process holds as many unfinished request bodies as it may.
+    /// The process holds as many request bodies as it may.
     Overloaded,
+    /// The body came without the headers before it: the gateway does not send them, so none can be set.
+    HeadersUnseen,
     /// The decision took too long.
     TooLate,
     /// The pool, or the part of it that the gateway allows, has no endpoint.
@@ -82,7 +84,7 @@ impl Rejection {
             Self::BodyTooLarge { .. } => (413, "PayloadTooLarge"),
             Self::UploadStalled { .. } => (408, "RequestTimeout"),
             Self::NoEndpoints | Self::Overloaded | Self::TooLate => (503, "ServiceUnavailable"),
-            Self::NoEndpointsForBodiless => (500, "Internal"),
+            Self::NoEndpointsForBodiless | Self::HeadersUnseen => (500, "Internal"),
             Self::Shed | Self::Unschedulable(_) if compat >= Compat::V1_5 => (429, "ResourceExhausted"),
             Self::Shed | Self::Unschedulable(_) => (429, "InferencePoolResourceExhausted"),
         }
@@ -108,6 +110,9 @@ impl Rejection {
                 return format!("the request body stalled for {seconds} seconds").into();
             }
             Self::Overloaded => "too many request bodies are being received",
+            Self::HeadersUnseen => {
+                "the endpoint picker was not sent the request headers (Envoy: request_header_mode: SEND)"
+            }
             Self::TooLate => "no decision within the time limit",
             Self::NoEndpoints => text(
                 "failed to find candidate pods for serving the request",

@@ -180,6 +180,17 @@ fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<
 }
 
 /// What requests are held to. Shedding is set by the variables of the Go EPP.
+fn limits(args: &ServeArgs) -> Limits {
+    Limits {
+        body_bytes: args.limits.max_body_bytes,
+        held_bytes: args.limits.max_unfinished_bytes,
+        received_bytes: args.limits.grpc_max_recv_msg_size,
+        sent_bytes: args.limits.grpc_max_send_msg_size,
+        upload_idle: args.limits.upload_idle_timeout,
+        ..Limits::default()
+    }
+}
+
 fn rules(args: &ServeArgs) -> Rules {
     let (room, problems) = Thresholds::from_env(|name| std::env::var(name).ok());
     for problem in problems {
@@ -223,13 +234,7 @@ async fn serve(
         Arc::new(Director::new(pool.clone(), rules(args))),
         streams.clone(),
         cut.subscribe(),
-        Limits {
-            body_bytes: args.limits.max_body_bytes,
-            held_bytes: args.limits.max_unfinished_bytes,
-            received_bytes: args.limits.grpc_max_recv_msg_size,
-            sent_bytes: args.limits.grpc_max_send_msg_size,
-            upload_idle: args.limits.upload_idle_timeout,
-        },
+        limits(args),
     )
     .with_options(options(args, pool.metrics.registry())?);
     let server = tonic::transport::Server::builder()

@@ -10,7 +10,7 @@ use arbitrary::Unstructured;
 use bytes::{Buf as _, Bytes};
 use envoy_types::pb::envoy::service::ext_proc::v3::ProcessingRequest;
 use epp::compat::Compat;
-use epp::ext_proc::destination::DESTINATION;
+use epp::ext_proc::destination::{DESTINATION, DestinationHint};
 use epp::ext_proc::exchange::{Awaits, Exchange, Step, Verdict};
 use epp::ext_proc::reply::{HeaderEdits, OutgoingBody, Pick, Replies};
 use epp::raw_request::RawRequest;
@@ -73,7 +73,7 @@ struct Play {
 
 impl Play {
     fn new(max_body_bytes: usize) -> Self {
-        let exchange = Exchange::new(max_body_bytes);
+        let exchange = Exchange::new(max_body_bytes, DestinationHint::default());
         Self { exchange, envoy: Envoy::default(), max_body_bytes, asked: None, ended: false }
     }
 
@@ -82,7 +82,7 @@ impl Play {
         match self.exchange.on_message(message) {
             Ok(Step::Wait) => {}
             Ok(Step::Reply(replies)) => self.envoy.takes(replies),
-            Ok(Step::Decide(raw)) => self.ask(raw),
+            Ok(Step::Decide(undecided)) => self.ask(undecided.finish()),
             Ok(Step::Reject(rejection)) => self.reject(&rejection),
             Ok(Step::Observe(part, chunk)) => {
                 self.envoy.takes(self.exchange.answer_response(&part, chunk));
@@ -105,9 +105,9 @@ impl Play {
     fn pause(&mut self) {
         if self.exchange.awaits() == Awaits::UploadBriefly {
             let step = self.exchange.out_of_patience();
-            let Step::Decide(raw) = step else { panic!("{step:?} instead of a decision") };
-            assert!(raw.more, "the request is not whole");
-            self.ask(raw);
+            let Step::Decide(undecided) = step else { panic!("{step:?} instead of a decision") };
+            assert!(undecided.request.more, "the request is not whole");
+            self.ask(undecided.finish());
         }
     }
 

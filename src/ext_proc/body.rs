@@ -1,9 +1,11 @@
 //! A request body as it gathers: small chunks are coalesced, large ones are kept as they came.
 //!
 //! While it gathers it takes at most the body's length plus one segment; [`GatheredBody::finish`] makes it contiguous,
-//! which takes at most twice its length for a moment.
+//! which takes at most twice its length for a moment. An [`Undecided`] request leaves that to whoever decides it.
 
 use bytes::Bytes;
+
+use crate::raw_request::RawRequest;
 
 /// Chunks below this size are copied together, in bytes.
 const SEGMENT_BYTES: usize = 64 * 1024;
@@ -52,6 +54,27 @@ impl GatheredBody {
     #[cfg(test)]
     fn capacity(&self) -> usize {
         self.segments.iter().map(Vec::capacity).sum()
+    }
+}
+
+/// A request that is whole, or as whole as it will be; its body may still lie in parts.
+#[derive(Debug)]
+pub struct Undecided {
+    /// The request without its body.
+    pub request: RawRequest,
+    /// What came of the body; `None` when nothing did.
+    pub body: Option<GatheredBody>,
+}
+
+impl Undecided {
+    /// Length of what came of the body, in bytes.
+    pub fn n_bytes(&self) -> usize {
+        self.body.as_ref().map_or(0, GatheredBody::n_bytes)
+    }
+
+    /// Puts the parts of the body together, which copies a long one.
+    pub fn finish(self) -> RawRequest {
+        RawRequest { body: self.body.map(GatheredBody::finish), ..self.request }
     }
 }
 

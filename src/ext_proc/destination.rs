@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use thiserror::Error;
 
 use crate::config::problem::shown;
-use crate::director::is_control_header;
+use crate::control_headers;
 
 /// Header, and key of the metadata, that carries the picked endpoint; gateways of v1.0.1 and later read no other.
 pub const DESTINATION: &str = "x-gateway-destination-endpoint";
@@ -74,7 +74,7 @@ impl DestinationHint {
         if key.contains(|c: char| c.is_ascii_uppercase()) {
             return Err(HintError::Capitals(name));
         }
-        if TAKEN.contains(&key) || is_control_header(key) {
+        if TAKEN.contains(&key) || control_headers::is_named(key) {
             return Err(HintError::Taken(name));
         }
         let cow = |given: &str, usual| {
@@ -86,6 +86,11 @@ impl DestinationHint {
     /// Name of the header, and key of the metadata.
     pub fn key(&self) -> &str {
         &self.key
+    }
+
+    /// Every header by which a gateway may be steered: ours, and the usual one.
+    pub fn names(&self) -> [&str; 2] {
+        [self.key(), DESTINATION]
     }
 
     /// Namespace of the metadata, unless the key stands at the top.

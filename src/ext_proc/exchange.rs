@@ -13,8 +13,10 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 };
 use envoy_types::pb::google::protobuf::value::Kind;
 
-use super::body::GatheredBody;
+use super::body::{GatheredBody, Undecided};
+use super::destination::DestinationHint;
 use super::reply::{self, Direction, HeaderEdits, OutgoingBody, Pick, Replies};
+use crate::control_headers;
 use crate::raw_request::{RawRequest, Subset};
 use crate::rejection::{ErrorPage, Rejection};
 
@@ -90,7 +92,7 @@ pub enum Step {
     /// Send these.
     Reply(Replies),
     /// Decide this request, then call [`Exchange::decided`] or [`Exchange::rejected`].
-    Decide(RawRequest),
+    Decide(Undecided),
     /// Refuse the request.
     Reject(Rejection),
     /// Let the ticket see the part (and the chunk's bytes), then answer by [`Exchange::answer_response`].
@@ -163,15 +165,17 @@ pub struct Exchange {
     response: ResponsePhase,
     /// Whether a partly buffered response came without its end.
     response_cut: bool,
-    head: Vec<(String, Bytes)>,
+    /// The request's headers, until it is decided; `None` when they did not come.
+    head: Option<Vec<(String, Bytes)>>,
     body: GatheredBody,
     subset: Subset,
+    hint: DestinationHint,
     max_body_bytes: usize,
 }
 
 impl Exchange {
-    /// Begins an exchange. Bodies longer than `max_body_bytes` are refused.
-    pub fn new(max_body_bytes: usize) -> Self {
+    /// Begins an exchange. Bodies longer than `max_body_bytes` are refused; `hint` is how the pick will be told.
+    pub fn new(max_body_bytes: usize, hint: DestinationHint) -> Self {
         Self {
             request_mode: BodyMode::Duplex,
             response_mode: BodyMode::Duplex,
@@ -181,9 +185,10 @@ impl Exchange {
             request_ended: false,
             response: ResponsePhase::None,
             response_cut: false,
-            head: Vec::new(),
+            head: None,
             body: GatheredBody::default(),
             subset: Subset::Any,
+            hint,
             max_body_bytes,
         }
     }
@@ -242,7 +247,10 @@ impl Exchange {
             self.response_mode = config.response_body_mode().into();
             self.ahead = config.send_body_without_waiting_for_header_response;
         }
-        if let Some(metadata) = &message.metadata_context
+        // Envoy repeats it with every message.
+        let undecided =
+            matches!(self.phase, RequestPhase::Start | RequestPhase::Headers | RequestPhase::Body);
+        if let Some(metadata) = message.metadata_context.as_ref().filter(|_| undecided)
             && let Some(subset) = read_subset(metadata)
         {
             self.subset = subset;
@@ -267,7 +275,7 @@ impl Exchange {
         if self.phase != RequestPhase::Start || self.response != ResponsePhase::None {
             return Err(ProtocolError::OutOfOrder("request headers"));
         }
-        self.head = read_headers(headers.headers);
+        let head = self.head.insert(read_headers(headers.headers));
         if headers.end_of_stream {
             return Ok(self.decide(false, false));
         }
@@ -275,7 +283,7 @@ impl Exchange {
             // The pick needs the body, and Envoy sends the body only once the headers are answered.
             BodyMode::Buffered | BodyMode::Partial => {
                 self.phase = RequestPhase::Headers;
-                Ok(Step::Reply(Replies::one(reply::headers(Direction::Request, HeaderEdits::default()))))
+                Ok(Step::Reply(Replies::one(reply::headers(Direction::Request, disarm(head, &self.hint)))))
             }
             BodyMode::Streamed if !self.ahead => Ok(self.decide(false, true)),
             BodyMode::None => Ok(self.decide(false, true)),
@@ -290,6 +298,7 @@ impl Exchange {
         match (self.phase, self.request_mode) {
             (RequestPhase::Headers | RequestPhase::Body, _)
             | (RequestPhase::Start, BodyMode::Duplex | BodyMode::Buffered | BodyMode::Partial) => {}
+            (RequestPhase::Start, _) => return Ok(Step::Reject(Rejection::HeadersUnseen)),
             // Whatever the modes promised: a chunk in any mode but duplex wants one answer.
             (RequestPhase::Done, mode) if mode != BodyMode::Duplex => {
                 return Ok(Step::Reply(Replies::one(reply::body_unchanged(Direction::Request))));
@@ -301,7 +310,6 @@ impl Exchange {
         self.phase = RequestPhase::Body;
         self.request_ended = body.end_of_stream;
         if self.body.n_bytes() + body.body.len() > self.max_body_bytes {
-            self.body = GatheredBody::default();
             return Ok(Step::Reject(Rejection::BodyTooLarge { limit: self.max_body_bytes }));
         }
         self.body.push(body.body);
@@ -343,12 +351,14 @@ impl Exchange {
         let has_body = self.phase == RequestPhase::Body;
         self.phase = RequestPhase::Deciding { trailers };
         let body = std::mem::take(&mut self.body);
-        Step::Decide(RawRequest {
-            headers: std::mem::take(&mut self.head),
-            body: has_body.then(|| body.finish()),
+        let request = RawRequest {
+            headless: self.head.is_none(),
+            headers: self.head.take().unwrap_or_default(),
+            body: None,
             more,
             subset: std::mem::take(&mut self.subset),
-        })
+        };
+        Step::Decide(Undecided { request, body: Some(body).filter(|_| has_body) })
     }
 
     /// Answers the request with the pick. Nothing is sent when Envoy gave the request up meanwhile.
@@ -375,6 +385,7 @@ impl Exchange {
     /// Answers the request with an error page; whatever comes after is ignored.
     pub fn rejected(&mut self, page: ErrorPage) -> Replies {
         self.phase = RequestPhase::Rejected;
+        self.body = GatheredBody::default();
         Replies::one(reply::immediate(page))
     }
 
@@ -428,6 +439,18 @@ impl Exchange {
             ResponsePart::Trailers => Replies::one(reply::trailers(Direction::Response)),
         }
     }
+}
+
+/// What headers need that go on before the pick is known. Should the pick never come (Envoy sends no body where a client
+/// sends none, whatever it announced), the client's word must not be taken for it.
+fn disarm(head: &[(String, Bytes)], hint: &DestinationHint) -> HeaderEdits {
+    let mut remove = control_headers::sent(head);
+    let mut names = hint.names().to_vec();
+    names.dedup();
+    remove.extend(
+        names.into_iter().filter(|name| head.iter().any(|(sent, _)| sent == name)).map(str::to_owned),
+    );
+    HeaderEdits { set: Vec::new(), remove }
 }
 
 fn read_headers(map: Option<HeaderMap>) -> Vec<(String, Bytes)> {

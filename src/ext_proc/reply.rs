@@ -288,6 +288,15 @@ impl Replies {
         Self { first: Some(headers), chunks, ..Self::default() }
     }
 
+    /// Bytes of bodies that wait to be sent.
+    pub fn held_bytes(&self) -> usize {
+        let pieces = self.pieces.as_ref().map_or(0, |pieces| match &pieces.body {
+            PiecesBody::Whole(chunk) => chunk.len(),
+            PiecesBody::Cut(body) => body.len(),
+        });
+        pieces + self.chunks.replacement.as_ref().map_or(0, OutgoingBody::len)
+    }
+
     /// Adds an answer behind all others.
     #[must_use]
     pub fn then(mut self, answer: ProcessingResponse) -> Self {

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use epp::ext_proc::destination::DESTINATION;
 use http::HeaderMap;
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::envoy::Envoy;
 use crate::support::envoy_config::{BodyMode, EnvoySetup};
@@ -281,4 +283,28 @@ async fn the_model_is_rewritten_where_it_is_seen() {
         envoy.assert_clean().await;
     }
     epp.wait_until_idle().await;
+}
+
+/// A body that is announced and does not come, and trailers that Envoy hides: the pick never comes either, and the
+/// client must not be able to name the server instead.
+#[tokio::test]
+async fn a_client_names_no_server_where_the_body_does_not_come() {
+    let (member, elsewhere) = (Upstream::start(Answer::Echo), Upstream::start(Answer::Echo));
+    let epp = Epp::start(&[member.addr()]).await;
+    for mode in MODES {
+        let setup = EnvoySetup { trailers: false, ..EnvoySetup::new(epp.ext_proc) };
+        let envoy = Envoy::start(EnvoySetup { request_body: mode, response_body: mode, ..setup }).await;
+        let address = envoy.http().strip_prefix("http://").unwrap().to_owned();
+        let mut socket = tokio::net::TcpStream::connect(&address).await.unwrap();
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\n{DESTINATION}: {}\r\nconnection: close\r\n\
+             transfer-encoding: chunked\r\ntrailer: x-a\r\n\r\n0\r\nx-a: 1\r\n\r\n",
+            elsewhere.addr()
+        );
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 "), "{mode:?}: {answer}");
+        assert!(elsewhere.received().is_empty(), "{mode:?}: {answer}");
+    }
 }

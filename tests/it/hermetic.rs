@@ -262,6 +262,17 @@ async fn rows_5_15_16_17_20_requests_are_refused() {
     }
 }
 
+/// A gateway that does not send request headers could not be told the pick.
+#[tokio::test]
+async fn a_sound_body_without_headers_is_refused_and_reserves_nothing() {
+    let epp = Hermetic::start(THREE).await;
+    let (answers, end) = epp.exchange(vec![request_body(body("m", "hi"), true)]).await;
+    assert!(end.is_ok(), "{end:?}");
+    let (status, page) = rejected(&answers);
+    assert!(status == 500 && page.contains("request_header_mode: SEND"), "{status} {page}");
+    assert_eq!(epp.held(), (0, 0, 0));
+}
+
 #[tokio::test]
 async fn rows_9_10_11_responses_pass_unchanged() {
     let json = r#"{"choices":[],"usage":{"completion_tokens":100,"prompt_tokens":11,"total_tokens":111}}"#;
@@ -427,6 +438,20 @@ async fn requests_beyond_the_limits_are_refused() {
             "held",
             Limits { held_bytes: 500, ..none },
             vec![head(), piece(501, false)],
+            503,
+            "ServiceUnavailable",
+        ),
+        (
+            "a long body, beyond three quarters",
+            Limits { body_bytes: 1 << 20, held_bytes: 400_000, ..none },
+            vec![head(), piece(262_145, false), piece(40_000, false)],
+            503,
+            "ServiceUnavailable",
+        ),
+        (
+            "a long body has to wait for too long",
+            Limits { body_bytes: 4 << 20, held_bytes: 8 << 20, long_bodies: 0, ..none },
+            vec![head(), piece(1 << 20, true)],
             503,
             "ServiceUnavailable",
         ),

@@ -55,6 +55,8 @@ const BANS: &[Ban] = &[
 
 const PURE: &[&str] = &[
     "src/admission.rs",
+    "src/control_headers.rs",
+    "src/raw_request.rs",
     "src/scheduling.rs",
     "src/scheduling/*",
     "src/rejection.rs",

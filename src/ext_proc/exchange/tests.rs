@@ -71,7 +71,8 @@ fn feed(exchange: &mut Exchange, message: ProcessingRequest, rewrite: bool) -> V
         Step::Reply(replies) => replies,
         Step::Reject(rejection) => exchange.rejected(rejection.page(COMPAT)),
         Step::Observe(part, chunk) => exchange.answer_response(&part, chunk),
-        Step::Decide(raw) => {
+        Step::Decide(undecided) => {
+            let raw = undecided.finish();
             let edits = HeaderEdits { set: vec![(DESTINATION.into(), PICKED.into())], remove: vec![] };
             let body = raw.body.map(|body| {
                 if rewrite {
@@ -209,7 +210,7 @@ proptest! {
     ) {
         let (request_trailers, response_trailers, bodiless) = ends;
         let (rewrite, ahead) = how;
-        let mut exchange = Exchange::new(LIMIT);
+        let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
         let mut seen = Seen::default();
         let mut send = |message, seen: &mut Seen| seen.take(feed(&mut exchange, message, rewrite), modes);
 
@@ -284,7 +285,7 @@ proptest! {
         ahead in any::<bool>(),
         reject in any::<bool>(),
     ) {
-        let mut exchange = Exchange::new(100);
+        let mut exchange = Exchange::new(100, DestinationHint::default());
         for kind in order {
             let message = match kind {
                 0 if ahead => sent_ahead(request_headers((mode, mode), false)),
@@ -299,9 +300,9 @@ proptest! {
             };
             match exchange.on_message(message) {
                 Ok(Step::Decide(_)) if reject => drop(exchange.rejected(Rejection::NoEndpoints.page(COMPAT))),
-                Ok(Step::Decide(raw)) => {
+                Ok(Step::Decide(undecided)) => {
                     let pick = Pick { destination: PICKED.into(), ..Pick::default() };
-                    let body = raw.body.map(OutgoingBody::unchanged);
+                    let body = undecided.finish().body.map(OutgoingBody::unchanged);
                     exchange.decided(Verdict { pick, body, body_changed: false }).for_each(drop);
                 }
                 Ok(Step::Reject(rejection)) => drop(exchange.rejected(rejection.page(COMPAT))),
@@ -319,7 +320,7 @@ const DUPLEX: (BodySendMode, BodySendMode) =
 #[test]
 fn envoys_own_error_page_may_come_before_the_request_is_answered() {
     for messages in [vec![], vec![request_body(b"half", false)]] {
-        let mut exchange = Exchange::new(LIMIT);
+        let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
         feed(&mut exchange, request_headers(DUPLEX, false), false);
         for message in messages {
             assert!(feed(&mut exchange, message, false).is_empty());
@@ -334,7 +335,7 @@ fn envoys_own_error_page_may_come_before_the_request_is_answered() {
 
 #[test]
 fn a_body_over_the_limit_is_refused_with_413_and_the_rest_ignored() {
-    let mut exchange = Exchange::new(10);
+    let mut exchange = Exchange::new(10, DestinationHint::default());
     feed(&mut exchange, request_headers(DUPLEX, false), false);
     feed(&mut exchange, request_body(b"0123456789", false), false);
     let answers = feed(&mut exchange, request_body(b"x", false), false);
@@ -364,7 +365,7 @@ fn messages_that_envoy_never_sends_are_errors() {
         ),
         ("trailers of nothing", vec![message(Request::RequestTrailers(HttpTrailers::default()))]),
     ] {
-        let mut exchange = Exchange::new(LIMIT);
+        let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
         let (last, before) = messages.split_last().unwrap();
         for message in before {
             feed(&mut exchange, message.clone(), false);
@@ -376,7 +377,7 @@ fn messages_that_envoy_never_sends_are_errors() {
 #[test]
 fn the_modes_are_those_of_the_first_message() {
     let buffered = (BodySendMode::Buffered, BodySendMode::Buffered);
-    let (mut exchange, mut seen) = (Exchange::new(LIMIT), Seen::default());
+    let (mut exchange, mut seen) = (Exchange::new(LIMIT, DestinationHint::default()), Seen::default());
     seen.take(feed(&mut exchange, request_headers(buffered, false), false), buffered);
     let protocol_config = request_headers(DUPLEX, false).protocol_config;
     seen.request.sent.push_back(b"x".to_vec());
@@ -396,9 +397,13 @@ fn rows_45_49_50_header_values_come_in_either_field() {
     let headers = vec![header("X-Request-ID", b"binary-id", "wrong-id"), header("a", b"", "s")];
     let headers =
         HttpHeaders { headers: Some(HeaderMap { headers }), end_of_stream: true, ..HttpHeaders::default() };
-    let step = Exchange::new(LIMIT).on_message(message(Request::RequestHeaders(headers)));
-    let Ok(Step::Decide(raw)) = step else { panic!("{step:?}") };
-    assert_eq!((raw.header("x-request-id"), raw.header("a")), (Some("binary-id"), Some("s")));
+    let step = Exchange::new(LIMIT, DestinationHint::default())
+        .on_message(message(Request::RequestHeaders(headers)));
+    let Ok(Step::Decide(undecided)) = step else { panic!("{step:?}") };
+    assert_eq!(
+        (undecided.request.header("x-request-id"), undecided.request.header("a")),
+        (Some("binary-id"), Some("s"))
+    );
 }
 
 fn hint(value: Kind) -> Metadata {
@@ -424,7 +429,7 @@ fn the_latest_hint_of_the_request_counts() {
         let values = vec![Value { kind: Some(Kind::StringValue(address.into())) }];
         Some(hint(Kind::ListValue(ListValue { values })))
     };
-    let mut exchange = Exchange::new(LIMIT);
+    let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
     let first = ProcessingRequest { metadata_context: list("10.0.0.1"), ..request_headers(DUPLEX, false) };
     feed(&mut exchange, first, false);
     feed(
@@ -434,18 +439,18 @@ fn the_latest_hint_of_the_request_counts() {
     );
     let without =
         ProcessingRequest { metadata_context: Some(Metadata::default()), ..request_body(b"", true) };
-    let Ok(Step::Decide(raw)) = exchange.on_message(without) else { panic!("the body ended") };
-    assert_eq!(raw.subset, Subset::only(["10.0.0.2"].into_iter()));
+    let Ok(Step::Decide(undecided)) = exchange.on_message(without) else { panic!("the body ended") };
+    assert_eq!(undecided.request.subset, Subset::only(["10.0.0.2"].into_iter()));
 }
 
 #[test]
 fn a_buffered_request_of_headers_and_trailers_has_an_empty_body() {
     let modes = (BodySendMode::Buffered, BodySendMode::Buffered);
-    let mut exchange = Exchange::new(LIMIT);
+    let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
     assert_eq!(feed(&mut exchange, request_headers(modes, false), false).len(), 1);
     let step = exchange.on_message(message(Request::RequestTrailers(HttpTrailers::default())));
-    let Ok(Step::Decide(raw)) = step else { panic!("{step:?}") };
-    assert_eq!(raw.body, Some(Bytes::new()));
+    let Ok(Step::Decide(undecided)) = step else { panic!("{step:?}") };
+    assert_eq!(undecided.finish().body, Some(Bytes::new()));
     let answers: Vec<_> = exchange.rejected(Rejection::NotAnObject.page(COMPAT)).collect();
     assert!(
         matches!(answers[0].response, Some(Response::ImmediateResponse(_))),
@@ -455,7 +460,7 @@ fn a_buffered_request_of_headers_and_trailers_has_an_empty_body() {
 
 #[test]
 fn what_was_in_the_pipe_when_the_answer_began_is_ignored() {
-    let mut exchange = Exchange::new(LIMIT);
+    let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
     feed(&mut exchange, request_headers(DUPLEX, false), false);
     feed(&mut exchange, response_headers(false), false);
     assert!(feed(&mut exchange, request_body(b"late", true), false).is_empty());

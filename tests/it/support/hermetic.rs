@@ -176,7 +176,7 @@ fn pool_that(emit_scores: bool, pods: &[Pod], config: &str, types: &'static [Plu
         store: store.clone(),
         metrics: metrics.clone(),
         staleness,
-        decision_timeout: Duration::from_secs(60),
+        decision_timeout: Duration::from_secs(5),
         seed: 7,
         emit_scores,
     };

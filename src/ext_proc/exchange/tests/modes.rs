@@ -19,7 +19,8 @@ fn until_decided(exchange: &mut Exchange, messages: Vec<ProcessingRequest>) -> (
     let mut answered = 0;
     for (at, message) in messages.into_iter().enumerate() {
         match exchange.on_message(message).expect("a legal message") {
-            Step::Decide(raw) => {
+            Step::Decide(undecided) => {
+                let raw = undecided.finish();
                 assert_eq!(at + 1, n, "decided too early");
                 return (answered, raw);
             }
@@ -60,14 +61,16 @@ fn each_mode_shows_the_decision_what_it_can() {
         let mut first = request_headers((mode, mode), false);
         first = if ahead { sent_ahead(first) } else { first };
         let case = format!("{mode:?}, ahead {ahead}, then {} messages", rest.len());
-        let mut exchange = Exchange::new(LIMIT);
+        let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
         let (n_answers, raw) = until_decided(&mut exchange, [vec![first], rest].concat());
         assert_eq!(n_answers, answered, "{case}");
         assert!((raw.body.as_deref(), raw.more) == seen, "{case}: more {}", raw.more);
     }
     for mode in ALL {
-        let (answered, raw) =
-            until_decided(&mut Exchange::new(LIMIT), vec![request_headers((mode, mode), true)]);
+        let (answered, raw) = until_decided(
+            &mut Exchange::new(LIMIT, DestinationHint::default()),
+            vec![request_headers((mode, mode), true)],
+        );
         assert_eq!((answered, raw.body, raw.more), (0, None, false), "{mode:?}: a request without a body");
     }
 }
@@ -76,13 +79,14 @@ fn each_mode_shows_the_decision_what_it_can() {
 fn a_pick_waits_for_streamed_chunks_only_as_long_as_it_may() {
     let modes = (BodySendMode::Streamed, BodySendMode::Streamed);
     for chunks in [0, 3] {
-        let mut exchange = Exchange::new(LIMIT);
+        let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
         assert!(feed(&mut exchange, sent_ahead(request_headers(modes, false)), true).is_empty());
         for _ in 0..chunks {
             assert!(feed(&mut exchange, request_body(b"abc", false), true).is_empty());
         }
         assert_eq!(exchange.awaits(), Awaits::UploadBriefly);
-        let Step::Decide(raw) = exchange.out_of_patience() else { panic!("it decides") };
+        let Step::Decide(undecided) = exchange.out_of_patience() else { panic!("it decides") };
+        let raw = undecided.finish();
         assert!(raw.more && raw.body.is_some() == (chunks > 0));
         let body = raw.body.map(|body| OutgoingBody::spliced(&body, 0..1, Bytes::from_static(b"new")));
         let pick = Pick { destination: PICKED.into(), ..Pick::default() };
@@ -113,7 +117,7 @@ fn only_an_upload_that_is_seen_can_stall() {
         (BodySendMode::Streamed, Awaits::Gateway),
         (BodySendMode::None, Awaits::Gateway),
     ] {
-        let mut exchange = Exchange::new(LIMIT);
+        let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
         assert_eq!(exchange.awaits(), Awaits::Gateway);
         feed(&mut exchange, request_headers((mode, mode), false), false);
         assert_eq!(exchange.awaits(), want, "{mode:?}");
@@ -127,7 +131,7 @@ fn bodies_that_no_mode_promised_are_answered() {
         if mode == BodySendMode::FullDuplexStreamed {
             continue;
         }
-        let mut exchange = Exchange::new(LIMIT);
+        let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
         let mut seen = super::Seen::default();
         for message in
             [request_headers((mode, mode), false), request_body(b"a", false), request_body(b"b", true)]
@@ -147,14 +151,21 @@ fn bodies_that_no_mode_promised_are_answered() {
 }
 
 #[test]
-fn a_body_before_its_headers_can_be_picked_for_only_where_it_carries_the_pick() {
-    for mode in [BodySendMode::Streamed, BodySendMode::None] {
-        let mut exchange = Exchange::new(LIMIT);
+fn a_body_without_headers_cannot_be_picked_for_in_any_mode() {
+    for mode in
+        [BodySendMode::Streamed, BodySendMode::None, BodySendMode::Buffered, BodySendMode::FullDuplexStreamed]
+    {
+        let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
         let first = ProcessingRequest {
             protocol_config: request_headers((mode, mode), false).protocol_config,
             ..request_body(b"a", true)
         };
-        assert_eq!(exchange.on_message(first).unwrap_err(), ProtocolError::OutOfOrder("a request body"));
+        match exchange.on_message(first).unwrap() {
+            // The director refuses it too, once it has found nothing else to refuse.
+            Step::Decide(undecided) => assert!(undecided.request.headless, "{mode:?}"),
+            Step::Reject(rejection) => assert!(matches!(rejection, Rejection::HeadersUnseen), "{mode:?}"),
+            other => panic!("{other:?}"),
+        }
     }
 }
 
@@ -186,11 +197,46 @@ fn an_answer_ends_where_its_mode_lets_it_be_known() {
         (BodySendMode::None, vec![response_headers(false), trailers()], true, false),
     ] {
         let case = format!("{mode:?}, {} messages", messages.len());
-        let mut exchange = Exchange::new(LIMIT);
+        let mut exchange = Exchange::new(LIMIT, DestinationHint::default());
         feed(&mut exchange, request_headers((BodySendMode::None, mode), false), false);
         for message in messages {
             assert_eq!(feed(&mut exchange, message, false).len(), 1, "{case}");
         }
         assert_eq!((exchange.response_ended(), exchange.response_goes_unseen()), (ended, unseen), "{case}");
+    }
+}
+
+/// Envoy sends no body message for a request of headers and trailers; where it hides trailers as well, the headers go on
+/// with the first answer.
+#[test]
+fn headers_that_go_on_before_the_pick_carry_no_destination_of_the_clients() {
+    let sent = [
+        (":path", "/v1/completions"),
+        (DESTINATION, "10.6.6.6:80"),
+        ("X-Gateway-Destination-Endpoint-Subset", "10.6.6.6"),
+        ("x-mine", "10.6.6.6:80"),
+        ("x-prefiller-host-port", "10.6.6.6:80"),
+        ("x-other", "stays"),
+    ];
+    for (mode, hint, destination) in [
+        (BodySendMode::Buffered, DestinationHint::default(), &[DESTINATION][..]),
+        (
+            BodySendMode::BufferedPartial,
+            DestinationHint::new("x-mine", "").unwrap(),
+            &["x-mine", DESTINATION],
+        ),
+    ] {
+        let mut exchange = Exchange::new(LIMIT, hint);
+        let headers = Request::RequestHeaders(http_headers(&sent, false));
+        let protocol_config = request_headers((mode, mode), false).protocol_config;
+        let answers = feed(&mut exchange, ProcessingRequest { protocol_config, ..message(headers) }, false);
+        let [ProcessingResponse { response: Some(Response::RequestHeaders(answer)), .. }] = &answers[..]
+        else {
+            panic!("{answers:?}")
+        };
+        let edits = answer.response.as_ref().unwrap().header_mutation.as_ref().unwrap();
+        assert!(edits.set_headers.is_empty());
+        let control = ["x-gateway-destination-endpoint-subset", "x-prefiller-host-port"];
+        assert_eq!(edits.remove_headers, [&control, destination].concat());
     }
 }
