@@ -5,7 +5,9 @@
 pub mod args;
 pub mod commands;
 pub mod compat;
+pub mod http1;
 pub mod runtime;
+pub mod sockets;
 pub mod telemetry;
 pub mod tls;
 

@@ -28,11 +28,13 @@ use crate::discovery::file_source::FileSource;
 use crate::ext_proc::stream_metrics::StreamMetrics;
 use crate::ext_proc::{ExtProc, Limits, Options};
 use crate::health::Readiness;
+use crate::http1;
 use crate::metrics::{Metrics, PoolCollector};
 use crate::pipeline::Pipeline;
 use crate::pool::{PoolParts, PoolState};
 use crate::scrape::{ScrapeMetrics, ScrapeSettings, Scraper};
-use crate::tls::acceptor::{self, Acceptor};
+use crate::sockets::sockets;
+use crate::tls::acceptor::Acceptor;
 use crate::tls::{self, Tls};
 
 /// Name of the task that serves ext_proc.
@@ -53,6 +55,9 @@ const QUIET: Duration = Duration::from_secs(1);
 
 /// How long streams that are cut, and connections, have to end in an orderly way.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+
+/// Prometheus asks every minute at the latest, usually, and keeps its connection.
+const METRICS_LIMITS: http1::Limits = http1::Limits { connections: 512, silence: Duration::from_secs(75) };
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 pub async fn run(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<()> {
@@ -217,6 +222,13 @@ fn options(args: &ServeArgs, registry: &Registry) -> anyhow::Result<Options> {
     })
 }
 
+/// A server of gRPC. A client that vanished without a word must not hold its streams and its connection for ever.
+fn grpc() -> tonic::transport::Server {
+    tonic::transport::Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+}
+
 /// Binds the three listeners and serves them.
 async fn serve(
     args: &ServeArgs,
@@ -237,12 +249,7 @@ async fn serve(
         limits(args),
     )
     .with_options(options(args, pool.metrics.registry())?);
-    let server = tonic::transport::Server::builder()
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(16 << 20)
-        // A gateway that vanished without a word must not hold its streams for ever.
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)));
+    let server = grpc().initial_stream_window_size(1 << 20).initial_connection_window_size(16 << 20);
     let health = args
         .listeners
         .health_checking
@@ -255,27 +262,25 @@ async fn serve(
             let connections = Acceptor::new(dealt, tls.clone()).connections();
             services.serve_with_incoming_shutdown(connections, until(stopped.clone()))
         };
-        (EXT_PROC, edge::serve(acceptor::sockets(listener), stop, serve).await)
+        (EXT_PROC, edge::serve(sockets(listener), stop, serve).await)
     });
 
     let listener = bind("health (--grpc-health-port)", args.listeners.grpc_health_port).await?;
     let health = listener.local_addr()?;
     let readiness = Readiness::new(pool.store.synced(), draining.subscribe(), cut.subscribe()).into_server();
-    let acceptor = Acceptor::new(acceptor::sockets(listener), None);
-    let (incoming, stopped) = (acceptor.connections(), until(stop.subscribe()));
+    let incoming = Acceptor::new(sockets(listener), None).connections();
+    let stopped = until(stop.subscribe());
     tasks.spawn(async move {
-        let mut server = tonic::transport::Server::builder();
-        let end = server.add_service(readiness).serve_with_incoming_shutdown(incoming, stopped);
+        let end = grpc().add_service(readiness).serve_with_incoming_shutdown(incoming, stopped);
         ("health", end.await.map_err(Into::into))
     });
 
     let listener = bind("metrics (--metrics-port)", args.listeners.metrics_port).await?;
     let metrics = listener.local_addr()?;
-    let router = admin::router(pool.clone()).into_make_service_with_connect_info::<SocketAddr>();
-    let stopped = until(stop.subscribe());
+    let router = admin::router(pool.clone());
     tasks.spawn(async move {
-        let end = axum::serve(listener, router).with_graceful_shutdown(stopped).await;
-        ("metrics", end.map_err(Into::into))
+        http1::serve(sockets(listener), METRICS_LIMITS, router).await;
+        ("metrics", Ok(()))
     });
     let (tls, pid) = (args.tls.secure_serving, std::process::id());
     tracing::info!(%ext_proc, %health, %metrics, tls, pool = pool.name, pid, "serving");
@@ -329,3 +334,6 @@ async fn until(mut flag: watch::Receiver<bool>) {
     // An error means that the server itself is gone.
     let _ = flag.wait_for(|&set| set).await;
 }
+
+#[cfg(test)]
+mod tests;

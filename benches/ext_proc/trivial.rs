@@ -1,6 +1,7 @@
 //! The trivial server: what an `ext_proc` server costs that does nothing. It names one destination, whatever comes, and
 //! repeats every chunk as it came.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
     processing_request::Request as Part, processing_response::Response as Answer,
 };
 use epp::runtime::edge;
+use epp::sockets::{Sockets, sockets};
 use futures_util::{Stream, StreamExt};
 use tokio::net::TcpListener;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::process;
@@ -89,11 +90,10 @@ pub(crate) fn run(destination: String) -> anyhow::Result<()> {
             .initial_connection_window_size(16 << 20)
             .http2_keepalive_interval(Some(Duration::from_secs(30)))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)));
-        let serve = move |dealt| {
+        let serve = move |dealt: Sockets| {
             let service = ExternalProcessorServer::new(Trivial { destination: destination.clone() });
-            server.clone().add_service(service).serve_with_incoming(dealt)
+            server.clone().add_service(service).serve_with_incoming(dealt.map(Ok::<_, Infallible>))
         };
-        let sockets = TcpIncoming::from(listener).with_nodelay(Some(true));
-        edge::serve(sockets, std::future::pending(), serve).await
+        edge::serve(sockets(listener), std::future::pending(), serve).await
     })
 }

@@ -5,41 +5,21 @@
 //! (`docs/performance.md`). What is served is the caller's business.
 
 use std::future::Future;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use futures_util::{Stream, StreamExt};
+use anyhow::{Context, bail};
+use futures_util::{StreamExt, stream};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, RuntimeMetrics};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+
+use crate::sockets::{Sockets, without_errors};
 
 /// Connections that may wait for their thread to take them.
 const BACKLOG: usize = 64;
 
 /// Threads beside each of ours for what takes long; more work than that waits, rather than crowd out the streams.
 const BLOCKING_THREADS: usize = 2;
-
-/// Pause after an error of the listener, such as too many open files.
-const PAUSE: Duration = Duration::from_millis(100);
-
-/// Least time between two log lines about such errors.
-const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(10);
-
-/// The connections that were dealt to one thread.
-pub struct Dealt(mpsc::Receiver<std::net::TcpStream>);
-
-impl Stream for Dealt {
-    type Item = io::Result<TcpStream>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(cx).map(|socket| socket.map(TcpStream::from_std))
-    }
-}
 
 /// One thread, as the dealer sees it.
 struct Shard {
@@ -50,9 +30,9 @@ struct Shard {
 /// Deals `sockets` to one thread per core, on each of which `serve` serves what it is dealt, until `stop`; then waits
 /// until every `serve` has ended. Dropping the future drops every connection.
 pub async fn serve<F>(
-    sockets: impl Stream<Item = io::Result<TcpStream>> + Unpin,
+    sockets: Sockets,
     stop: impl Future<Output = ()>,
-    serve: impl Fn(Dealt) -> F + Clone + Send + 'static,
+    serve: impl Fn(Sockets) -> F + Clone + Send + 'static,
 ) -> anyhow::Result<()>
 where
     F: Future<Output = Result<(), tonic::transport::Error>>,
@@ -70,7 +50,7 @@ where
         threads.spawn_blocking(move || {
             runtime.block_on(async {
                 tokio::select! {
-                    served = serve(Dealt(dealt)) => served,
+                    served = serve(taken(dealt)) => served,
                     _ = open.changed() => Ok(()),
                 }
             })
@@ -92,27 +72,30 @@ where
     Ok(())
 }
 
-async fn deal(mut sockets: impl Stream<Item = io::Result<TcpStream>> + Unpin, shards: &[Shard]) {
-    let (mut next, mut complained) = (0, None::<Instant>);
+async fn deal(mut sockets: Sockets, shards: &[Shard]) {
+    let mut next = 0;
     while let Some(socket) = sockets.next().await {
-        match socket.and_then(TcpStream::into_std) {
-            Ok(socket) => {
-                // Tasks of a thread are its connections and its open streams.
-                let loads = shards.iter().map(|shard| shard.runtime.num_alive_tasks());
-                let chosen = least_loaded(loads, next);
-                next = (chosen + 1) % shards.len();
-                // An error means that the thread has ended, which ends the process.
-                let _ = shards[chosen].door.send(socket).await;
-            }
+        let socket = match socket.into_std() {
+            Ok(socket) => socket,
             Err(error) => {
-                if complained.is_none_or(|at| at.elapsed() >= BETWEEN_COMPLAINTS) {
-                    complained = Some(Instant::now());
-                    tracing::warn!(%error, "cannot accept connections; going on to try");
-                }
-                tokio::time::sleep(PAUSE).await;
+                tracing::debug!(%error, "a connection cannot be dealt");
+                continue;
             }
-        }
+        };
+        // Tasks of a thread are its connections and its open streams.
+        let loads = shards.iter().map(|shard| shard.runtime.num_alive_tasks());
+        let chosen = least_loaded(loads, next);
+        next = (chosen + 1) % shards.len();
+        // An error means that the thread has ended, which ends the process.
+        let _ = shards[chosen].door.send(socket).await;
     }
+}
+
+/// What was dealt to the thread that polls this; its runtime may refuse a socket for want of memory.
+fn taken(mut dealt: mpsc::Receiver<std::net::TcpStream>) -> Sockets {
+    without_errors(stream::poll_fn(move |cx| {
+        dealt.poll_recv(cx).map(|socket| socket.map(TcpStream::from_std))
+    }))
 }
 
 /// The least of `loads`; of equals the first from `start` on, going round: what was just dealt does not show yet.

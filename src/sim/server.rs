@@ -17,25 +17,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::Router;
 use http::HeaderValue;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use thiserror::Error;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tracing::debug;
 
+use crate::http1::{self, Limits};
 use crate::sim::engine::{ConfigError, EngineConfig, Gauges};
+use crate::sockets::sockets;
 use live::Live;
 use routes::App;
 
-/// Connections that one server holds at once; more wait in the kernel's backlog.
-const MAX_CONNECTIONS: usize = 8192;
-
-/// How long a connection may be silent. Long, unlike vLLM's 5 s, so that no client meets the race of a closing server.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Clients may be silent for long, unlike vLLM's 5 s, so that none meets the race of a closing server.
+const LIMITS: Limits = Limits { connections: 8192, silence: Duration::from_secs(600) };
 
 /// What `?name[]=…` on the metrics page does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -131,7 +125,7 @@ impl SimServer {
             http: parking_lot::Mutex::default(),
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, routes::router(Arc::new(app))));
+        tasks.spawn(http1::serve(sockets(listener), LIMITS, routes::router(Arc::new(app))));
         let driven = Arc::clone(&live);
         tasks.spawn(async move { driven.drive().await });
         Ok(Self { name, addr, live, tasks })
@@ -155,41 +149,5 @@ impl SimServer {
     /// Waits for a task of the server to end, which only a defect brings about.
     pub async fn ended(&mut self) {
         self.tasks.join_next().await;
-    }
-}
-
-/// Owns all connections, so that they end with it.
-async fn accept(listener: TcpListener, router: Router) {
-    let mut connections = JoinSet::new();
-    loop {
-        // Both arms are cancel-safe.
-        tokio::select! {
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(serve(stream, router.clone()));
-                }
-                Err(error) => {
-                    debug!(%error, "accept failed");
-                    // Out of descriptors, most likely: some come back when connections end.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            },
-        }
-    }
-}
-
-async fn serve(stream: TcpStream, router: Router) {
-    // Chunks are small and must leave at once.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "set_nodelay failed");
-    }
-    let service = TowerToHyperService::new(router);
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = connection.await {
-        debug!(%error, "connection ended");
     }
 }

@@ -1,8 +1,7 @@
 //! Sockets → connections, with or without TLS: [`Acceptor::connections`], a stream for a tonic server.
 //!
 //! Accepting never waits for a handshake. Handshakes are tasks, with a deadline and a bound on their number; when the
-//! bound is reached and none of them ends, the oldest makes room, so that silent clients lock nobody out. Errors of the
-//! listener, such as too many open files, are waited out.
+//! bound is reached and none of them ends, the oldest makes room, so that silent clients lock nobody out.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -10,14 +9,14 @@ use std::io;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
-use tonic::transport::server::TcpIncoming;
 
+use crate::sockets::Sockets;
 use crate::tls::Tls;
-use crate::tls::connection::Connection;
+use crate::tls::connection::{Connection, PATIENCE};
 
 /// How long handshakes may take, and how many there may be at once.
 #[derive(Clone, Copy, Debug)]
@@ -30,18 +29,11 @@ struct Limits {
     patience: Duration,
 }
 
-const LIMITS: Limits =
-    Limits { handshakes: 512, deadline: Duration::from_secs(10), patience: Duration::from_secs(1) };
-
-/// First and longest pause after an error of the listener.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(1));
-
-/// Least time between two log lines about such errors.
-const BETWEEN_COMPLAINTS: Duration = Duration::from_secs(10);
+const LIMITS: Limits = Limits { handshakes: 512, deadline: PATIENCE, patience: Duration::from_secs(1) };
 
 /// Accepts the connections of one listener.
-pub struct Acceptor<S> {
-    sockets: S,
+pub struct Acceptor {
+    sockets: Sockets,
     tls: Option<Tls>,
     limits: Limits,
     handshakes: JoinSet<Result<Connection, Failure>>,
@@ -49,9 +41,6 @@ pub struct Acceptor<S> {
     begun: VecDeque<(Instant, AbortHandle)>,
     /// The one that had to make room last.
     cut: Option<AbortHandle>,
-    /// The pause that goes on, and its end.
-    pause: Option<(Duration, Instant)>,
-    complained: Option<Instant>,
 }
 
 enum Failure {
@@ -59,20 +48,15 @@ enum Failure {
     Failed(io::Error),
 }
 
-/// The sockets of `listener`, as gateways' connections should be.
-pub fn sockets(listener: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)))
-}
-
-impl<S: Stream<Item = io::Result<TcpStream>> + Unpin> Acceptor<S> {
+impl Acceptor {
     /// Makes connections of `sockets`, in clear text unless there is a `tls`.
-    pub fn new(sockets: S, tls: Option<Tls>) -> Self {
+    pub fn new(sockets: Sockets, tls: Option<Tls>) -> Self {
         Self::with(sockets, tls, LIMITS)
     }
 
-    fn with(sockets: S, tls: Option<Tls>, limits: Limits) -> Self {
+    fn with(sockets: Sockets, tls: Option<Tls>, limits: Limits) -> Self {
         let (handshakes, begun) = (JoinSet::new(), VecDeque::new());
-        Self { sockets, tls, limits, handshakes, begun, cut: None, pause: None, complained: None }
+        Self { sockets, tls, limits, handshakes, begun, cut: None }
     }
 
     /// The connections, as they become ready. Dropping the stream closes the listener and ends all handshakes.
@@ -94,15 +78,11 @@ impl<S: Stream<Item = io::Result<TcpStream>> + Unpin> Acceptor<S> {
                         return Some(connection);
                     }
                 }
-                accepted = accept(&mut self.sockets, self.pause), if !full => match accepted? {
-                    Ok(socket) => {
-                        self.pause = None;
-                        if let Some(connection) = self.begin(socket) {
-                            return Some(connection);
-                        }
+                socket = self.sockets.next(), if !full => {
+                    if let Some(connection) = self.begin(socket?) {
+                        return Some(connection);
                     }
-                    Err(error) => self.wait_out(&error),
-                },
+                }
                 () = sleep_until(out_of_patience), if may_cut => self.make_room(),
             }
         }
@@ -110,12 +90,12 @@ impl<S: Stream<Item = io::Result<TcpStream>> + Unpin> Acceptor<S> {
 
     /// Begins the handshake; without TLS, the connection is ready at once.
     fn begin(&mut self, socket: TcpStream) -> Option<Connection> {
-        let Some(tls) = &self.tls else { return Some(Connection::Plain(socket)) };
+        let Some(tls) = &self.tls else { return Some(Connection::plain(socket)) };
         let handshake = TlsAcceptor::from(tls.current.load_full()).accept(socket);
         let deadline = self.limits.deadline;
         let task = self.handshakes.spawn(async move {
             match timeout(deadline, handshake).await {
-                Ok(Ok(stream)) => Ok(Connection::Tls(Box::new(stream))),
+                Ok(Ok(stream)) => Ok(Connection::tls(stream)),
                 Ok(Err(error)) => Err(Failure::Failed(error)),
                 Err(_) => Err(Failure::Timeout),
             }
@@ -162,26 +142,6 @@ impl<S: Stream<Item = io::Result<TcpStream>> + Unpin> Acceptor<S> {
             task.abort();
         }
     }
-
-    fn wait_out(&mut self, error: &io::Error) {
-        let pause = self.pause.map_or(PAUSES.0, |(pause, _)| (pause * 2).min(PAUSES.1));
-        self.pause = Some((pause, Instant::now() + pause));
-        if self.complained.is_none_or(|at| at.elapsed() >= BETWEEN_COMPLAINTS) {
-            self.complained = Some(Instant::now());
-            tracing::warn!(%error, "cannot accept connections; going on to try");
-        }
-    }
-}
-
-/// Waits for the end of a pause, then for a socket. Cancel-safe.
-async fn accept(
-    sockets: &mut (impl Stream<Item = io::Result<TcpStream>> + Unpin),
-    pause: Option<(Duration, Instant)>,
-) -> Option<io::Result<TcpStream>> {
-    if let Some((_, end)) = pause {
-        sleep_until(end).await;
-    }
-    sockets.next().await
 }
 
 #[cfg(test)]
