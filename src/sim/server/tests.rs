@@ -38,6 +38,8 @@ async fn start_with(engine: EngineConfig, metrics: Option<MetricsFilter>) -> Sim
 }
 
 fn client() -> Client {
+    // The client brings no cryptography, and does not start without.
+    rustls::crypto::ring::default_provider().install_default().ok();
     Client::builder().no_proxy().build().unwrap()
 }
 
