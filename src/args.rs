@@ -331,7 +331,7 @@ pub struct LoggingArgs {
     /// Form of the log lines [default: console, or json with --zap-devel=false]
     ///
     /// JSON lines have the keys level, ts, logger, caller and msg, and the fields beside them.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, ignore_case = true)]
     pub zap_encoder: Option<Encoder>,
     /// Form of the time [default: RFC 3339 with milliseconds]
     #[arg(long, value_enum, ignore_case = true)]

@@ -12,7 +12,7 @@ pub enum Kind {
     Integer,
     /// As Go reads it: `1m30s`.
     Duration,
-    /// One of these.
+    /// One of these, in upper or lower case.
     Word(&'static [&'static str]),
     /// Anything.
     Text,
@@ -69,8 +69,12 @@ impl Kind {
                 integer(value).map(|number| number.to_string()).ok_or("expected an integer".to_owned())
             }
             Self::Duration => duration::parse(value).map(|_| value.to_owned()),
-            Self::Word(words) if words.contains(&value) => Ok(value.to_owned()),
-            Self::Word(words) => Err(format!("expected one of {}", words.join(", "))),
+            Self::Word(words) => {
+                let known = words.iter().find(|word| word.eq_ignore_ascii_case(value));
+                known
+                    .map(|word| (*word).to_owned())
+                    .ok_or_else(|| format!("expected one of {}", words.join(", ")))
+            }
             Self::Text => Ok(value.to_owned()),
         }
     }

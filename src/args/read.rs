@@ -1,6 +1,7 @@
 //! Command line and environment → [`Args`]. [`read`] is the entry point; it reads nothing by itself.
 
 use std::any::TypeId;
+use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, CommandFactory, Parser};
@@ -93,20 +94,16 @@ pub(super) fn declared(command: &clap::Command) -> impl Iterator<Item = (&str, &
 
 /// How the value of a flag of our own is written, by its type.
 pub(super) fn kind(arg: &Arg) -> Kind {
-    let held = arg.get_value_parser().type_id();
-    let integers = [
-        TypeId::of::<u8>(),
-        TypeId::of::<u16>(),
-        TypeId::of::<u32>(),
-        TypeId::of::<u64>(),
-        TypeId::of::<i32>(),
-        TypeId::of::<i64>(),
-    ];
-    match held {
-        held if held == TypeId::of::<bool>() => Kind::Bool,
-        held if integers.iter().any(|integer| held == *integer) => Kind::Integer,
+    let integers = [holds::<u8>, holds::<u16>, holds::<u32>, holds::<u64>, holds::<i32>, holds::<i64>];
+    match arg {
+        arg if holds::<bool>(arg) => Kind::Bool,
+        arg if integers.iter().any(|holds| holds(arg)) => Kind::Integer,
         _ => Kind::Text,
     }
+}
+
+fn holds<T: 'static>(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<T>()
 }
 
 struct Reading {
@@ -162,7 +159,10 @@ impl Reading {
                 Fate::Same | Fate::Changed(_) => {
                     let declared = declared(command).find(|(name, _)| name == flag).map(|(_, arg)| arg);
                     let switch = declared.is_some_and(|arg| matches!(arg.get_action(), ArgAction::SetTrue));
+                    // An empty path is how charts leave a flag out.
+                    let is_path = declared.is_some_and(|arg| holds::<PathBuf>(arg));
                     match (switch, value.as_str()) {
+                        (_, "") if is_path => {}
                         (true, "true") => words.push(format!("--{flag}")),
                         (true, _) => {}
                         (false, value) => words.push(format!("--{flag}={value}")),
@@ -176,10 +176,6 @@ impl Reading {
     /// Sets what follows from other values and from variables, and checks what clap cannot.
     fn finish(&mut self, args: &mut ServeArgs, env: Env<'_>) {
         args.legacy = self.legacy;
-        // An empty value is how charts leave a flag out.
-        for path in [&mut args.config.config_file, &mut args.tls.cert_path, &mut args.pool.endpoints_file] {
-            path.take_if(|path| path.as_os_str().is_empty());
-        }
         args.config.config_text.take_if(|text| text.is_empty());
 
         let pool = &mut args.pool;

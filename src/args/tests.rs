@@ -259,6 +259,44 @@ fn experiments_that_are_not_there_refuse_no_start() {
 }
 
 #[test]
+fn an_empty_path_is_none() {
+    let args = with(&[
+        "--config-file=",
+        "--cert-path=",
+        "--client-ca-file=",
+        "--endpoints-file=",
+        "--config-text=kind: x",
+    ])
+    .unwrap();
+    assert_eq!((args.config.config_file, args.pool.endpoints_file), (None, None));
+    assert_eq!((args.tls.cert_path, args.tls.client_ca_file), (None, None));
+    let old = with(&["-configFile", "", "-certPath=", "-poolName=p"]).unwrap();
+    assert_eq!((old.config.config_file, old.tls.cert_path), (None, None));
+    assert_eq!(
+        with(&["--config-file=a", "--config-file="]).unwrap().config.config_file,
+        None,
+        "the last one counts"
+    );
+}
+
+#[test]
+fn words_of_zap_flags_may_have_any_case() {
+    let line = [
+        "--zap-log-level=ERROR",
+        "--zap-encoder=JSON",
+        "--zap-stacktrace-level=Panic",
+        "--zap-time-encoding=EPOCH",
+    ];
+    let logging = with(&line).unwrap().logging;
+    assert_eq!((logging.verbosity(), logging.encoder()), (Verbosity::parse("error").unwrap(), Encoder::Json));
+    assert_eq!(logging.zap_time_encoding, Some(TimeEncoding::Epoch));
+    let said = refusal(with(&["--zap-log-level=loud"]));
+    for word in ["error", "panic", "warn", "info", "debug", "trace"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+}
+
+#[test]
 fn usage_errors_say_how_to_get_help() {
     for line in [&["--no-such-flag"][..], &["--drain-timeout", "5"], &["--grpc-port=70000"]] {
         let Err(Ending::Usage(error)) = with(line) else { panic!("{line:?}") };

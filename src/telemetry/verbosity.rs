@@ -3,7 +3,7 @@
 use tracing::level_filters::LevelFilter;
 
 /// What is expected where a verbosity is.
-pub const EXPECTED: &str = "an integer from 0, or one of error, warn, info, debug, trace";
+pub const EXPECTED: &str = "an integer from 0, or one of error, panic, warn, info, debug, trace";
 
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +28,9 @@ impl Verbosity {
         Self { v: i8::try_from(v).unwrap_or(i8::MAX) }
     }
 
-    /// Reads an integer or a word.
+    /// Reads an integer, or a word in upper or lower case.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let v = match text {
+        let v = match text.to_ascii_lowercase().as_str() {
             "error" | "panic" => -1,
             "warn" => 0,
             "info" => 2,
@@ -84,7 +84,8 @@ mod tests {
             ("trace", Some(LevelFilter::TRACE)),
             ("-1", None),
             ("", None),
-            ("Info", None),
+            ("Info", Some(LevelFilter::INFO)),
+            ("PANIC", Some(LevelFilter::ERROR)),
             ("4 ", None),
         ] {
             assert_eq!(Verbosity::parse(text).ok().map(Verbosity::filter), want, "{text:?}");
