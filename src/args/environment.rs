@@ -5,6 +5,7 @@
 //! configuration file. [`note_gates`] is for those that switched experiments on.
 
 use std::fmt::{Display, Write as _};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use super::flags::{FLAGS, Flag, boolean};
@@ -56,8 +57,8 @@ pub(super) fn built_in(env: Env<'_>, has_config: bool, notes: &mut Vec<String>) 
     if read.is_set("EXPERIMENTAL_USE_SCHEDULER_V2") {
         return Some(second_scheduler(&mut read));
     }
-    let queue: i64 = read.number("QUEUING_THRESHOLD_LORA", 128);
-    let affinity: f64 = read.number("LORA_AFFINITY_THRESHOLD", 0.999);
+    let queue: i64 = read.number("QUEUING_THRESHOLD_LORA", 128, &(0..=i64::MAX));
+    let affinity: f64 = read.number("LORA_AFFINITY_THRESHOLD", 0.999, &(0.0..=1.0));
     let tree = LEGACY_CONFIG.replace("threshold: 128", &format!("threshold: {queue}"));
     Some(tree.replace("threshold: 0.999", &format!("threshold: {affinity}")))
 }
@@ -96,6 +97,8 @@ pub(super) fn note_gates(env: Env<'_>, notes: &mut Vec<String>) {
         }
     }
 }
+/// What a scorer may weigh.
+const WEIGHTS: RangeInclusive<i64> = -1_000_000_000_000..=1_000_000_000_000;
 
 struct Reader<'a, 'n> {
     env: Env<'a>,
@@ -112,10 +115,19 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn number<T: FromStr + Display>(&mut self, name: &str, default: T) -> T {
+    /// A number that the configuration takes.
+    fn number<T: FromStr + Display + PartialOrd>(
+        &mut self,
+        name: &str,
+        default: T,
+        range: &RangeInclusive<T>,
+    ) -> T {
         let Some(value) = variable(self.env, name) else { return default };
-        value.parse().unwrap_or_else(|_| {
-            self.notes.push(format!("{name}: expected a number, found {}; {default} applies", shown(&value)));
+        value.parse().ok().filter(|number| range.contains(number)).unwrap_or_else(|| {
+            let (least, most, found) = (range.start(), range.end(), shown(&value));
+            self.notes.push(format!(
+                "{name}: expected a number from {least} to {most}, found {found}; {default} applies"
+            ));
             default
         })
     }
@@ -135,20 +147,20 @@ fn header_based() -> String {
 fn second_scheduler(read: &mut Reader<'_, '_>) -> String {
     let mut text = format!("{HEAD}- type: queue-scorer\n- type: kv-cache-utilization-scorer\n");
     let mut weights: Vec<(&str, i64)> = vec![
-        ("queue-scorer", read.number("QUEUE_SCORE_WEIGHT", 1)),
-        ("kv-cache-utilization-scorer", read.number("KV_CACHE_SCORE_WEIGHT", 1)),
+        ("queue-scorer", read.number("QUEUE_SCORE_WEIGHT", 1, &WEIGHTS)),
+        ("kv-cache-utilization-scorer", read.number("KV_CACHE_SCORE_WEIGHT", 1, &WEIGHTS)),
     ];
     if read.is_set("ENABLE_PREFIX_CACHE_SCHEDULING") {
-        let block: u32 = read.number("PREFIX_CACHE_HASH_BLOCK_SIZE", 64);
-        let longest: u32 = read.number("PREFIX_CACHE_MAX_PREFIX_BLOCKS", 128);
+        let block: u32 = read.number("PREFIX_CACHE_HASH_BLOCK_SIZE", 64, &(1..=1 << 20));
+        let longest: u32 = read.number("PREFIX_CACHE_MAX_PREFIX_BLOCKS", 128, &(1..=1 << 20));
         // It was one list for all servers; here each has its own, so this is the most that any could have held.
-        let capacity: u32 = read.number("PREFIX_CACHE_LRU_CAPACITY", 50_000);
+        let capacity: u32 = read.number("PREFIX_CACHE_LRU_CAPACITY", 50_000, &(1..=1 << 28));
         let _ = write!(
             text,
             "- type: prefix-cache-scorer\n  parameters: {{hashBlockSize: {block}, maxPrefixBlocksToMatch: {longest}, \
              lruCapacityPerServer: {capacity}}}\n"
         );
-        weights.push(("prefix-cache-scorer", read.number("PREFIX_CACHE_SCORE_WEIGHT", 1)));
+        weights.push(("prefix-cache-scorer", read.number("PREFIX_CACHE_SCORE_WEIGHT", 1, &WEIGHTS)));
     }
     text += "- type: max-score-picker\n- type: single-profile-handler\n";
     text += "schedulingProfiles:\n- name: schedulerv2\n  plugins:\n";
@@ -201,6 +213,37 @@ mod tests {
             let text = chosen(variables, false).0.unwrap();
             let (composition, problems) = build::load(&text, epp_plugins::BUILT_IN);
             assert!(composition.is_some() && problems.is_empty(), "{text}\n{problems:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_ignored_with_a_warning_that_names_the_variable() {
+        let prefix = [("EXPERIMENTAL_USE_SCHEDULER_V2", "1"), ("ENABLE_PREFIX_CACHE_SCHEDULING", "1")];
+        for (name, inside, outside) in [
+            ("QUEUING_THRESHOLD_LORA", "0", "-1"),
+            ("QUEUING_THRESHOLD_LORA", "9223372036854775807", "9223372036854775808"),
+            ("LORA_AFFINITY_THRESHOLD", "0", "-0.1"),
+            ("LORA_AFFINITY_THRESHOLD", "1", "1.1"),
+            ("LORA_AFFINITY_THRESHOLD", "1e-3", "NaN"),
+            ("LORA_AFFINITY_THRESHOLD", "1.0", "inf"),
+            ("PREFIX_CACHE_HASH_BLOCK_SIZE", "1", "0"),
+            ("PREFIX_CACHE_HASH_BLOCK_SIZE", "1048576", "1048577"),
+            ("PREFIX_CACHE_MAX_PREFIX_BLOCKS", "1", "0"),
+            ("PREFIX_CACHE_MAX_PREFIX_BLOCKS", "1048576", "1048577"),
+            ("PREFIX_CACHE_LRU_CAPACITY", "1", "0"),
+            ("PREFIX_CACHE_LRU_CAPACITY", "268435456", "268435457"),
+            ("QUEUE_SCORE_WEIGHT", "1000000000000", "1000000000001"),
+            ("KV_CACHE_SCORE_WEIGHT", "1000000000000", "9223372036854775807"),
+            ("PREFIX_CACHE_SCORE_WEIGHT", "-1000000000000", "-1000000000001"),
+        ] {
+            let switches = if name.contains("THRESHOLD") { &[][..] } else { &prefix[..] };
+            for (value, notes_expected) in [(inside, 0), (outside, 1)] {
+                let (text, notes) = chosen(&[switches, &[(name, value)]].concat(), false);
+                let (composition, problems) = build::load(&text.unwrap(), epp_plugins::BUILT_IN);
+                assert!(composition.is_some(), "{name}={value}: {problems:?}");
+                assert_eq!(notes.len(), notes_expected, "{name}={value}: {notes:?}");
+                assert!(notes.iter().all(|note| note.contains(name) && note.contains(value)), "{notes:?}");
+            }
         }
     }
 
