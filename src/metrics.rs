@@ -1,7 +1,8 @@
 //! What `/metrics` shows: families, label handles resolved once, gauges read from the snapshot when asked.
 //!
 //! Names, labels and buckets are those of v1.0.1; our own carry the prefix `epp_`. Model names come from clients, so
-//! their number is bounded: beyond [`MAX_MODELS`] pairs, or longer than [`MAX_NAME_BYTES`], they count as `other`.
+//! their number is bounded: beyond [`MAX_MODELS`] pairs, longer than [`MAX_NAME_BYTES`], or with control
+//! characters, they count as `other`.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -118,6 +119,12 @@ impl Metrics {
             counters(&registry, "epp_config_reload_total", "Reloads of the configuration file.", result);
         let endpoints_reloads =
             counters(&registry, "epp_endpoints_reload_total", "Reloads of the endpoints file.", result);
+        // A series that begins with its first event hides that event from `increase`.
+        for reloads in [&config_reloads, &endpoints_reloads] {
+            for result in ["ok", "refused"] {
+                reloads.with_label_values(&[result]);
+            }
+        }
         let models = DashMap::new();
         Self { registry, models, families, scheduling, streams, config_reloads, endpoints_reloads }
     }
@@ -134,13 +141,15 @@ impl Metrics {
 
     /// The series of a pair of names, or of `other`.
     pub fn model(&self, model: &str, target: &str) -> Arc<ModelMetrics> {
-        let too_long = model.len() > MAX_NAME_BYTES || target.len() > MAX_NAME_BYTES;
-        let key = (model.to_owned(), target.to_owned());
-        if let Some(known) = self.models.get(&key).filter(|_| !too_long) {
+        let other = || ("other".to_owned(), "other".to_owned());
+        let own = has_series(model) && has_series(target);
+        let mut key = if own { (model.to_owned(), target.to_owned()) } else { other() };
+        if let Some(known) = self.models.get(&key) {
             return known.clone();
         }
-        let key =
-            if too_long || self.models.len() >= MAX_MODELS { ("other".into(), "other".into()) } else { key };
+        if self.models.len() >= MAX_MODELS {
+            key = other();
+        }
         let made = Arc::new(self.families.of(&key.0, &key.1));
         self.models.entry(key).or_insert(made).clone()
     }
@@ -149,6 +158,11 @@ impl Metrics {
     pub fn observe_scheduling(&self, took: Duration) {
         self.scheduling.observe(took.as_secs_f64());
     }
+}
+
+/// Whether a model of this name may have series of its own: what the page shows is short and printable.
+fn has_series(name: &str) -> bool {
+    name.len() <= MAX_NAME_BYTES && !name.contains(char::is_control)
 }
 
 impl Default for Metrics {
@@ -384,6 +398,38 @@ mod tests {
         );
         assert!(page.contains("# TYPE inference_model_request_total counter"));
         assert!(!page.contains("xxxx"));
+    }
+
+    #[test]
+    fn results_of_reloads_are_zero_from_the_start() {
+        let page = Metrics::new().render();
+        for name in ["epp_config_reload_total", "epp_endpoints_reload_total"] {
+            for result in ["ok", "refused"] {
+                let line = format!("{name}{{result=\"{result}\"}} 0\n");
+                assert!(page.contains(&line), "{line}{page}");
+            }
+        }
+    }
+
+    #[test]
+    fn model_names_with_control_characters_have_no_series_of_their_own() {
+        let metrics = Metrics::new();
+        for (model, target) in
+            [("a\0b", "t"), ("m", "\u{1b}[31m"), ("m", "c\nd"), ("\u{9b}", "t"), ("\u{7f}", "t")]
+        {
+            metrics.model(model, target).count_request(1);
+        }
+        metrics.model("zürich/模型", "t").count_request(1);
+        let page = metrics.render();
+        let unprintable = |c: char| c.is_control() && c != '\n';
+        assert!(!page.contains(unprintable) && !page.contains("c\\nd"), "{page:?}");
+        for (pair, n) in [(("other", "other"), 5), (("zürich/模型", "t"), 1)] {
+            let line = format!(
+                "inference_model_request_total{{model_name=\"{}\",target_model_name=\"{}\"}} {n}\n",
+                pair.0, pair.1
+            );
+            assert!(page.contains(&line), "{line}");
+        }
     }
 
     #[test]
