@@ -22,6 +22,9 @@ const DEFAULT_PICKER: &str = "max-score-picker";
 /// Weight of a scorer that is referenced without one.
 const DEFAULT_WEIGHT: f64 = 1.0;
 
+/// Most that a scorer may weigh, in either direction: sums of weighted scores stay exact enough to tell endpoints apart.
+const MAX_WEIGHT: f64 = 1e12;
+
 /// Most plugins, profiles and references (of all profiles together) that one configuration may have, of each.
 const MAX_ENTRIES: usize = 1000;
 
@@ -72,7 +75,7 @@ pub struct ProfilePlan {
     pub name: String,
     /// Filters, in the order they run.
     pub filters: Vec<usize>,
-    /// Scorers with their weights, in file order. A weight is finite; it may be zero or negative.
+    /// Scorers with their weights, in file order. A weight is at most 1e12 in either direction; it may be zero.
     pub scorers: Vec<(usize, f64)>,
     /// The picker.
     pub picker: usize,
@@ -280,10 +283,6 @@ impl<'a> Composer<'a> {
         n_declared: usize,
         default_picker: Option<usize>,
     ) -> Option<ProfilePlan> {
-        if self.config.plugins.is_empty() {
-            let message = "no plugins are declared, endpoints are picked at random";
-            self.problems.warning(Position::START, message);
-        }
         let mut draft = Draft::new(DEFAULT_PROFILE);
         // What a tree runs is not run by itself as well.
         let within: HashSet<_> = self.instances.iter().flat_map(|plan| &plan.references).copied().collect();
@@ -348,6 +347,14 @@ impl<'a> Composer<'a> {
             draft.filters.push(instance);
         }
         if self.has(instance, Kind::Scorer) {
+            if draft.scorers.iter().any(|&(before, _)| before == instance) {
+                let message = format!(
+                    "scorer {} is listed again in profile {}, its scores count once more",
+                    shown(&self.instances[instance].name),
+                    shown(&draft.name)
+                );
+                self.problems.warning(at, message);
+            }
             draft.scorers.push((instance, weight.unwrap_or(DEFAULT_WEIGHT)));
         }
         if self.has(instance, Kind::Picker) {
@@ -368,6 +375,11 @@ impl<'a> Composer<'a> {
         let name = shown(&self.instances[instance].name);
         if !weight.is_finite() {
             self.problems.error(at, format!("weight of {name}: expected a finite number, found {weight}"));
+        } else if weight.abs() > MAX_WEIGHT {
+            let message = format!(
+                "weight of {name}: expected a number from -{MAX_WEIGHT:e} to {MAX_WEIGHT:e}, found {weight:e}"
+            );
+            self.problems.error(at, message);
         } else if !self.has(instance, Kind::Scorer) {
             self.problems.warning(at, format!("weight of {name} does nothing, it is no scorer"));
         } else if weight == 0.0 {

@@ -1,6 +1,7 @@
 //! Where the configuration comes from, and its reload: watch the file, check, build, swap.
 //!
-//! A file with any error changes nothing: the pipeline before goes on, and every problem is logged with its place.
+//! A file with any error changes nothing: the pipeline before goes on, and every problem is logged with its place. An
+//! empty file is an error, too, unless `epp` starts with it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use epp_framework::plugin::PluginType;
 
 use super::DEFAULT_CONFIG;
 use super::build::{self, Composition};
-use super::problem::Problem;
+use super::node::{self, Value};
+use super::problem::{Position, Problem};
 use crate::args::ConfigArgs;
 use crate::file_watch::FileWatch;
 use crate::pipeline::Pipeline;
@@ -41,9 +43,13 @@ impl ConfigSource {
 
     /// Checks the configuration. Warnings are logged; with any error, all problems are in the error.
     pub fn first(&self, types: &'static [PluginType]) -> anyhow::Result<Composition> {
-        match check(&self.name, &self.text, types) {
-            Ok(composition) => Ok(composition),
-            Err(problems) => bail!("the configuration is refused:\n{}", problems.join("\n")),
+        let (composition, problems) = build::load(&self.text, types);
+        match composition {
+            Some(composition) => {
+                warn(&self.name, &problems);
+                Ok(composition)
+            }
+            None => bail!("the configuration is refused:\n{}", lines(&self.name, &problems).join("\n")),
         }
     }
 
@@ -53,18 +59,28 @@ impl ConfigSource {
     }
 }
 
-/// Composes `text`; logs warnings, and returns all problems as lines if there is an error.
-fn check(name: &str, text: &str, types: &'static [PluginType]) -> Result<Composition, Vec<String>> {
-    let (composition, problems) = build::load(text, types);
-    match composition.filter(|_| !problems.iter().any(Problem::is_error)) {
-        Some(composition) => {
-            for problem in &problems {
-                tracing::warn!(problem = problem.in_file(name), "configuration");
-            }
-            Ok(composition)
-        }
-        None => Err(problems.iter().map(|problem| problem.in_file(name)).collect()),
+fn lines<'p>(name: &str, problems: impl IntoIterator<Item = &'p Problem>) -> Vec<String> {
+    problems.into_iter().map(|problem| problem.in_file(name)).collect()
+}
+
+/// Logs the warnings among the problems.
+fn warn(name: &str, problems: &[Problem]) {
+    for problem in lines(name, problems.iter().filter(|problem| !problem.is_error())) {
+        tracing::warn!(problem, "configuration");
     }
+}
+
+/// Composes what a file shows that was followed; warnings are logged, errors returned as lines.
+///
+/// A file that shows nothing is one that is being written, or that was cut: it does not mean the built-in default.
+fn check(name: &str, text: &str, types: &'static [PluginType]) -> Result<Composition, Vec<String>> {
+    if node::parse(text).is_ok_and(|root| root.value == Value::Null) {
+        let empty = Problem::error(Position::START, "the configuration is empty");
+        return Err(lines(name, [&empty]));
+    }
+    let (composition, problems) = build::load(text, types);
+    warn(name, &problems);
+    composition.ok_or_else(|| lines(name, problems.iter().filter(|problem| problem.is_error())))
 }
 
 /// Follows the file for ever.

@@ -212,6 +212,14 @@ async fn the_configuration_is_followed_and_a_bad_edit_is_refused_with_all_reason
     };
     assert!(told("queue-scorre") && told("did you mean `queue-scorer`") && told("`nam`"), "{problems:?}");
     assert_eq!(post(&envoy).await.status(), 200);
+    for (n, emptied) in [(2.0, ""), (3.0, "# kind: EndpointPickerConfig\n")] {
+        fs::write(epp.config_file(), emptied).unwrap();
+        eventually("the emptied file is refused", async || {
+            (epp.metric("epp_config_reload_total{result=\"refused\"}").await == Some(n)).then_some(())
+        })
+        .await;
+    }
+    assert_eq!(epp.metric("epp_config_reload_total{result=\"ok\"}").await, Some(0.0));
 
     fs::write(
         epp.config_file(),

@@ -3,7 +3,7 @@
 use epp_framework::plugin::{Kind, Review};
 
 use super::{Composer, ProfilePlan};
-use crate::config::problem::shown;
+use crate::config::problem::{Position, shown};
 
 impl Composer<'_> {
     /// Reviews every instance and every profile. Says nothing where something is wrong: that comes first.
@@ -14,6 +14,10 @@ impl Composer<'_> {
     ) {
         if self.problems.has_errors() {
             return;
+        }
+        if self.config.plugins.is_empty() && self.config.profiles.is_empty() {
+            let message = "no plugins are declared, endpoints are picked at random";
+            self.problems.warning(Position::START, message);
         }
         for profile in profiles {
             self.review_filters(profile);

@@ -10,6 +10,7 @@ mod envelope;
 mod parameters;
 mod trees;
 mod unknown;
+mod weights;
 
 const SEED: &str = include_str!("../../../config/default-plugins.yaml");
 const SEED_JSON: &str = include_str!("../../../tests/it/fixtures/config/seed.json");
@@ -171,10 +172,10 @@ fn defaults_are_injected() {
         ),
         (
             "E10 injected plugins can be referenced",
-            "schedulingProfiles: [{name: p, plugins: [{pluginRef: max-score-picker}, {pluginRef: q}, {pluginRef: q}]}]\n\
+            "schedulingProfiles: [{name: p, plugins: [{pluginRef: max-score-picker}, {pluginRef: q}]}]\n\
              plugins: [{type: queue-scorer, name: q}]".to_owned(),
             "q:queue-scorer\nsingle-profile-handler:single-profile-handler\nmax-score-picker:max-score-picker\n\
-             p [] [q*1 q*1] max-score-picker\nsingle-profile-handler",
+             p [] [q*1] max-score-picker\nsingle-profile-handler",
         ),
     ] {
         composes(row, &body, want);
@@ -368,26 +369,6 @@ fn g38_no_configuration_is_the_default_one() {
     let (composition, problems) = compose(&default_config(), TYPES);
     assert_eq!(composition.as_ref().map(outline), want.ok());
     assert_eq!(problems, []);
-}
-
-#[test]
-fn weights_may_be_any_finite_number() {
-    for (row, weight, want, warning) in [
-        ("G39", "2.5", "q*2.5", ""),
-        ("integer", "50", "q*50", ""),
-        ("exponent", "1e-1", "q*0.1", ""),
-        ("null", "null", "q*1", ""),
-        ("zero", "0", "q*0", "weight of `q` is 0, its scores count for nothing"),
-        ("negative", "-1", "q*-1", "weight of `q` is negative, endpoints that score low are preferred"),
-    ] {
-        let body = format!(
-            "plugins: [{{type: queue-scorer, name: q}}]\n\
-             schedulingProfiles: [{{name: p, plugins: [{{pluginRef: q, weight: {weight}}}]}}]"
-        );
-        let (outline, warnings) = told(&format!("{HEAD}{body}"));
-        assert!(outline.unwrap().contains(&format!("p [] [{want}] max-score-picker")), "{row}");
-        assert_eq!(warnings, warning, "{row}");
-    }
 }
 
 #[test]

@@ -240,10 +240,10 @@ fn what_may_surprise_is_a_warning() {
                 .to_owned(),
         ),
         (
-            "the same in two profiles",
+            "the same, of which the profile has one",
             format!(
                 "{HEAD}plugins: [{{type: kv-cache-scorer}}, {{type: kv-cache-utilization-scorer, name: b}}]\n\
-                 schedulingProfiles: [{{name: p, plugins: [{{pluginRef: b}}, {{pluginRef: b}}]}}]"
+                 schedulingProfiles: [{{name: p, plugins: [{{pluginRef: b}}]}}]"
             ),
             "plugin `kv-cache-scorer` is in no scheduling profile".to_owned(),
         ),
