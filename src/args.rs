@@ -9,6 +9,7 @@ pub mod flags;
 mod help;
 pub mod quantity;
 pub mod read;
+mod review;
 pub mod syntax;
 
 use std::path::PathBuf;
@@ -100,7 +101,8 @@ pub struct PoolArgs {
     /// Or inference.networking.x-k8s.io, which is the default where flags of v0.5.1 are used.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "GROUP")]
     pub pool_group: String,
-    /// YAML file that lists the pool's endpoints; re-read when it changes; required
+    /// YAML file that lists the pool's endpoints; re-read when it changes; required,
+    /// unless the configuration names one
     #[arg(long, value_name = "FILE")]
     pub endpoints_file: Option<PathBuf>,
     /// Whose error texts and reason headers to use where versions differ [default: v1.0.1]
@@ -294,7 +296,7 @@ pub struct LimitArgs {
     pub max_unfinished_bytes: usize,
     /// Longest gRPC message from the gateway [default: twice --max-body-bytes, 64MiB at least]
     ///
-    /// A longer one ends its stream with `RESOURCE_EXHAUSTED`. Only BUFFERED bodies come in one message; the default
+    /// A longer one ends its stream with `OUT_OF_RANGE`. Only BUFFERED bodies come in one message; the default
     /// lets even those that are too long come, so that their refusal is a 413.
     #[arg(long, value_parser = quantity::parse, value_name = "SIZE")]
     pub grpc_max_recv_msg_size: Option<usize>,
@@ -306,10 +308,10 @@ pub struct LimitArgs {
     /// From the whole body to the decision; beyond: 503
     ///
     /// Gateways give up after some seconds by themselves, older ones after 5.
-    #[arg(long, value_parser = duration::parse, default_value = "4s", value_name = "TIME")]
+    #[arg(long, value_parser = duration::parse_positive, default_value = "4s", value_name = "TIME")]
     pub decision_timeout: Duration,
     /// Longest pause of a client within its request; beyond: 408
-    #[arg(long, value_parser = duration::parse, default_value = "30s", value_name = "TIME")]
+    #[arg(long, value_parser = duration::parse_positive, default_value = "30s", value_name = "TIME")]
     pub upload_idle_timeout: Duration,
     /// How long open streams may go on after SIGTERM
     #[arg(long, value_parser = duration::parse, default_value = "120s", value_name = "TIME")]
@@ -320,9 +322,9 @@ pub struct LimitArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Logging")]
 pub struct LoggingArgs {
-    /// Verbosity: 0 errors and warnings, 1 to 3 state changes, 4 refused requests, 5 all
+    /// Verbosity: 0 errors and warnings, 1 to 3 state changes, 4 refused requests and what cannot be read
     ///
-    /// It can be changed while epp runs: curl -X POST localhost:9090/debug/log-level?v=4
+    /// Below 0 errors only; above 4 what 4 shows. It can be changed while epp runs: curl -X POST localhost:9090/debug/log-level?v=4
     #[arg(long = "v", short = 'v', default_value = "2", value_name = "LEVEL", allow_hyphen_values = true)]
     pub v: i64,
     /// Verbosity by name or number; wins over -v: debug, info, error, panic …

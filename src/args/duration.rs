@@ -33,6 +33,13 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| invalid())
 }
 
+/// The same, and refuses a duration of no length.
+pub fn parse_positive(text: &str) -> Result<Duration, String> {
+    parse(text).and_then(|duration| {
+        if duration.is_zero() { Err(format!("expected more than 0, found {text:?}")) } else { Ok(duration) }
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -27,7 +27,7 @@ pub fn parse(text: &str) -> Result<usize, String> {
     let bytes = (number * factor).ceil();
     // Beyond 2^53 not every integer is a double, and no machine has that much.
     if !(1.0..=9e15).contains(&bytes) {
-        return Err(invalid());
+        return Err(format!("expected a size from 1 to 9PB, found {text:?}"));
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 1 and 9e15")]
     Ok(bytes as usize)
@@ -78,6 +78,17 @@ mod tests {
         ] {
             assert_eq!(parse(text).ok(), want, "{text:?}");
         }
+    }
+
+    #[test]
+    fn sizes_out_of_range_are_told_the_range() {
+        for (text, in_range) in
+            [("0", false), ("99999999999999999999", false), ("0.0", false), ("9PB", true), ("1", true)]
+        {
+            let said = parse(text).err().unwrap_or_default();
+            assert_eq!(said.contains("from 1 to 9PB"), !in_range, "{text}: {said}");
+        }
+        assert!(parse("x").unwrap_err().contains("10MiB"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::{Arg, ArgAction, CommandFactory, Parser};
 use super::environment;
 use super::flags::{self, FLAGS, Fate, HINT_KEY, Kind};
 use super::syntax::{self, Given, Grammar, Known, Line};
-use super::{Args, ServeArgs, help};
+use super::{Args, ServeArgs, help, review};
 use crate::config::problem::shown;
 use crate::ext_proc::destination::{DESTINATION, DestinationHint, NAMESPACE};
 
@@ -160,7 +160,7 @@ impl Reading {
                     let declared = declared(command).find(|(name, _)| name == flag).map(|(_, arg)| arg);
                     let switch = declared.is_some_and(|arg| matches!(arg.get_action(), ArgAction::SetTrue));
                     // An empty path is how charts leave a flag out.
-                    let is_path = declared.is_some_and(|arg| holds::<PathBuf>(arg));
+                    let is_path = declared.is_some_and(holds::<PathBuf>);
                     match (switch, value.as_str()) {
                         (_, "") if is_path => {}
                         (true, "true") => words.push(format!("--{flag}")),
@@ -191,6 +191,7 @@ impl Reading {
             args.config.built_in = environment::built_in(env, has_config, &mut self.notes);
         }
         environment::note_gates(env, &mut self.notes);
+        self.notes.extend(review::review(args));
         self.check(args);
         self.check_hint(args);
     }

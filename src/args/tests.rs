@@ -297,6 +297,66 @@ fn words_of_zap_flags_may_have_any_case() {
 }
 
 #[test]
+fn what_is_valid_but_may_surprise_is_told() {
+    let tls13 = "TLS_AES_128_GCM_SHA256";
+    let tls12 = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256";
+    let suites = |list: &str| format!("--tls-cipher-suites={list}");
+    let (only13, both, only12) = (suites(tls13), suites(&format!("{tls13},{tls12}")), suites(tls12));
+    let cases: [(&[&str], &[&str]); 15] = [
+        (
+            &["--grpc-max-recv-msg-size=4MiB"],
+            &["--grpc-max-recv-msg-size (4MiB) is below --max-body-bytes (64MiB)"],
+        ),
+        (
+            &["--grpc-max-send-msg-size=1MB"],
+            &["--grpc-max-send-msg-size (1000000) is below --max-body-bytes (64MiB)"],
+        ),
+        (
+            &["--max-unfinished-bytes=63MiB"],
+            &["--max-unfinished-bytes (63MiB) is below --max-body-bytes (64MiB)"],
+        ),
+        (&["--max-body-bytes=2GiB"], &["--max-unfinished-bytes (1GiB) is below --max-body-bytes (2GiB)"]),
+        (
+            &[
+                "--grpc-max-recv-msg-size=64MiB",
+                "--grpc-max-send-msg-size=64MiB",
+                "--max-unfinished-bytes=64MiB",
+            ],
+            &[],
+        ),
+        (&["--max-body-bytes=1MiB", "--grpc-max-recv-msg-size=4MiB"], &[]),
+        (&[&only13], &["names of TLS 1.3 choose nothing", "TLS 1.2 is off"]),
+        (&[&both], &["names of TLS 1.3 choose nothing"]),
+        (&[&only12], &[]),
+        (&["--tls-cipher-suites="], &[]),
+        (&[&only13, "--tls-min-version=VersionTLS13"], &["names of TLS 1.3 choose nothing"]),
+        (&[&only12, "--tls-min-version=VersionTLS13"], &[]),
+        (&[&only13, "--secure-serving=false"], &[]),
+        (
+            &["--cert-path=/c", "--secure-serving=false"],
+            &["--cert-path is not used, because of --secure-serving=false"],
+        ),
+        (&["--cert-path=/c"], &[]),
+    ];
+    for (line, want) in cases {
+        let notes = with(line).unwrap().notes;
+        assert_eq!(notes.len(), want.len(), "{line:?}: {notes:?}");
+        assert!(want.iter().zip(&notes).all(|(want, note)| note.contains(want)), "{line:?}: {notes:?}");
+    }
+}
+
+#[test]
+fn waits_of_no_length_are_refused_where_they_refuse_every_request() {
+    for name in ["--decision-timeout", "--upload-idle-timeout"] {
+        for zero in ["0", "0s", "0ms"] {
+            let said = refusal(with(&[&format!("{name}={zero}")]));
+            assert!(said.contains(name) && said.contains("expected more than 0"), "{said}");
+        }
+        assert!(with(&[&format!("{name}=1ms")]).is_ok());
+    }
+}
+
+#[test]
 fn usage_errors_say_how_to_get_help() {
     for line in [&["--no-such-flag"][..], &["--drain-timeout", "5"], &["--grpc-port=70000"]] {
         let Err(Ending::Usage(error)) = with(line) else { panic!("{line:?}") };
@@ -314,7 +374,7 @@ fn limits_and_logging_are_read() {
     let limits = &args.limits;
     assert_eq!((limits.max_body_bytes, limits.max_unfinished_bytes), (25_000_000, 2 << 30));
     assert_eq!((limits.grpc_max_recv_msg_size, limits.decision_timeout.as_millis()), (Some(10 << 20), 900));
-    assert_eq!(args.logging.verbosity(), Verbosity::of_v(2), "a negative -v is the default");
+    assert_eq!(args.logging.verbosity(), Verbosity::parse("error").unwrap(), "as zap's levels below 0");
     assert_eq!(args.logging.encoder(), Encoder::Json);
     assert_eq!(args.logging.zap_time_encoding, Some(TimeEncoding::Rfc3339Nano));
     let both = with(&["-v5", "--zap-log-level=error"]).unwrap().logging;

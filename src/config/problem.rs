@@ -168,9 +168,12 @@ pub fn shown_list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     words.into_iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
+/// Fewest characters of a word that says what was meant: a shorter one is near to every other short one.
+const MIN_GUESSED: usize = 3;
+
 /// Says `, did you mean …?` with the one of `known` that is nearest to `word`, or nothing when none is near.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    if word.chars().count() > MAX_SHOWN {
+    if !(MIN_GUESSED..=MAX_SHOWN).contains(&word.chars().count()) {
         return String::new();
     }
     let word_folded = word.to_lowercase();
@@ -215,12 +218,15 @@ mod tests {
 
     #[test]
     fn near_misses_are_suggested() {
-        let known = ["queue-scorer", "max-score-picker", "pluginRef"];
+        let known = ["queue-scorer", "max-score-picker", "pluginRef", "v", "name"];
         for (word, want) in [
             ("queue-scorr", ", did you mean `queue-scorer`?"),
             ("queuescorer", ", did you mean `queue-scorer`?"),
             ("PLUGINREF", ", did you mean `pluginRef`?"),
             ("plover", ""),
+            ("x", ""),
+            ("vx", ""),
+            ("nam", ", did you mean `name`?"),
             ("", ""),
         ] {
             assert_eq!(did_you_mean(word, known), want, "{word}");

@@ -8,7 +8,7 @@ pub const EXPECTED: &str = "an integer from 0, or one of error, panic, warn, inf
 /// How much is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verbosity {
-    /// As for `-v`; -1 is errors only, which `-v` cannot say.
+    /// As for `-v`; -1 is errors only.
     v: i8,
 }
 
@@ -19,9 +19,9 @@ impl Default for Verbosity {
 }
 
 impl Verbosity {
-    /// The level of `-v`; a negative one is the default, as upstream has it.
+    /// The level of `-v`; a negative one is errors only. That is what it means to zap, as the Go EPP writes no warnings.
     pub fn of_v(v: i64) -> Self {
-        u64::try_from(v).map_or_else(|_| Self::default(), Self::at_least_0)
+        u64::try_from(v).map_or(Self { v: -1 }, Self::at_least_0)
     }
 
     fn at_least_0(v: u64) -> Self {
@@ -90,7 +90,9 @@ mod tests {
         ] {
             assert_eq!(Verbosity::parse(text).ok().map(Verbosity::filter), want, "{text:?}");
         }
-        assert_eq!(Verbosity::of_v(-3), Verbosity::default());
+        for negative in [-1, -3, i64::MIN] {
+            assert_eq!(Verbosity::of_v(negative).filter(), LevelFilter::ERROR, "{negative}");
+        }
         assert_eq!(Verbosity::of_v(4).v(), 4);
     }
 }

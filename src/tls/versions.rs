@@ -53,6 +53,16 @@ impl CipherSuites {
         Ok(Self { named: Some(suites).filter(|suites| !suites.is_empty()) })
     }
 
+    /// Whether suites of TLS 1.3 were named, which changes nothing.
+    pub fn names_tls13(&self) -> bool {
+        self.named.iter().flatten().any(|&named| is_tls13(named))
+    }
+
+    /// Whether a suite of TLS 1.2 is left.
+    pub fn leaves_tls12(&self) -> bool {
+        self.named.as_ref().is_none_or(|named| !named.iter().all(|&named| is_tls13(named)))
+    }
+
     /// The cryptography that offers these suites, and all of TLS 1.3.
     pub fn provider(&self) -> Arc<CryptoProvider> {
         let mut provider = ring::default_provider();
@@ -61,6 +71,10 @@ impl CipherSuites {
         }
         Arc::new(provider)
     }
+}
+
+fn is_tls13(named: CipherSuite) -> bool {
+    ring::ALL_CIPHER_SUITES.iter().any(|suite| suite.suite() == named && suite.tls13().is_some())
 }
 
 fn suite(name: &str) -> Result<CipherSuite, String> {
