@@ -75,7 +75,10 @@ fn log_level_page() -> Response {
     match telemetry::verbosity() {
         Some(verbosity) => {
             let shows = verbosity.filter().to_string().to_lowercase();
-            Json(serde_json::json!({ "v": verbosity.v(), "shows": shows })).into_response()
+            // No number that this page would take stands for errors only.
+            let v =
+                if verbosity.v() < 0 { shows.clone().into() } else { serde_json::Value::from(verbosity.v()) };
+            Json(serde_json::json!({ "v": v, "shows": shows })).into_response()
         }
         None => (StatusCode::SERVICE_UNAVAILABLE, "this process does not log\n").into_response(),
     }

@@ -298,7 +298,7 @@ impl Session {
                 _ = self.cut.changed() => return cut(),
             };
             let step = match message {
-                Ok(message) => match message? {
+                Ok(message) => match message.inspect_err(log_unreadable)? {
                     Some(message) => {
                         self.exchange.on_message(message).map_err(|error| protocol_status(&error))?
                     }
@@ -387,6 +387,11 @@ fn decide(director: &Director, undecided: Undecided, tell_length: bool) -> Decid
     let raw = undecided.finish();
     let unseen_bytes = raw.unseen_bytes().filter(|_| tell_length);
     director.decide(raw).map(|routed| (routed, unseen_bytes))
+}
+
+/// The text of the status may quote what was read, so only its code is logged.
+fn log_unreadable(status: &Status) {
+    tracing::debug!(code = ?status.code(), "a message from the gateway cannot be read");
 }
 
 fn protocol_status(error: &ProtocolError) -> Status {

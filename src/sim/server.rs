@@ -86,7 +86,7 @@ pub enum StartError {
     #[error("server name `{0}` cannot be a header value")]
     Name(String),
     /// The address cannot be had.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address asked for.
         address: SocketAddr,

@@ -2,13 +2,14 @@
 
 use std::process::{Command, Output, Stdio};
 
+use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_client::ExternalProcessorClient;
 use reqwest::StatusCode;
 use serde_json::Value;
 
 use crate::support::envoy::Envoy;
 use crate::support::envoy_config::EnvoySetup;
 use crate::support::epp::{Epp, EppSetup};
-use crate::support::hermetic::SEED_CONFIG;
+use crate::support::hermetic::{SEED_CONFIG, request_headers};
 use crate::support::{Protocol, client, eventually};
 
 fn run(args: &[&str]) -> Output {
@@ -37,6 +38,14 @@ fn help_goes_to_stdout_and_errors_to_stderr() {
             assert!(said.contains(want) && said.is_empty() == want.is_empty(), "{args:?}: {said:?}");
         }
     }
+}
+
+#[test]
+fn a_taken_port_is_told_once() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let ended = run(&["sim", "serve", "--listen", &taken.local_addr().unwrap().to_string()]);
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!((ended.status.code(), said.matches("in use").count()), (Some(1), 1), "{said}");
 }
 
 fn with_args(args: &[&str]) -> EppSetup {
@@ -82,6 +91,22 @@ async fn logs_refusals(epp: &Epp) -> bool {
 }
 
 #[tokio::test]
+async fn a_message_that_cannot_be_read_is_logged_with_its_status() {
+    let epp = Epp::with(with_args(&["-v=4", "--grpc-max-recv-msg-size=1KiB"])).await;
+    let channel = tonic::transport::Endpoint::from_shared(format!("http://{}", epp.ext_proc)).unwrap();
+    let mut client = ExternalProcessorClient::new(channel.connect().await.unwrap());
+    let long = request_headers(&[("x-long", &"secret".repeat(1000))], true);
+    let answers = client.process(tokio_stream::iter([long])).await.unwrap();
+    let status = answers.into_inner().message().await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::OutOfRange, "{status}");
+    let lines = epp.log_lines();
+    let told = lines.iter().find(|line| line["msg"] == "a message from the gateway cannot be read");
+    let told = told.unwrap_or_else(|| panic!("{lines:?}"));
+    assert_eq!((&told["level"], &told["code"]), (&"debug".into(), &"OutOfRange".into()));
+    assert!(!epp.log().contains("secret"));
+}
+
+#[tokio::test]
 async fn verbosity_changes_at_run_time() {
     let epp = Epp::with(EppSetup { config: SEED_CONFIG.to_owned(), ..with_args(&["-v=2"]) }).await;
     let page = format!("http://{}/debug/log-level", epp.metrics);
@@ -94,14 +119,15 @@ async fn verbosity_changes_at_run_time() {
     assert_eq!(shown().await, serde_json::json!({"v": 2, "shows": "info"}));
     assert!(!logs_refusals(&epp).await);
     for (query, body, v) in [
-        ("?v=4", "", 4),
-        ("", "5", 5),
-        ("", "{\"v\": 3}", 3),
-        ("", "{\"v\": \"error\"}", -1),
-        ("", "debug\n", 4),
+        ("?v=4", "", Value::from(4)),
+        ("", "5", 5.into()),
+        ("", "{\"v\": 3}", 3.into()),
+        ("", "{\"v\": \"error\"}", "error".into()),
+        ("?v=Panic", "", "error".into()),
+        ("", "debug\n", 4.into()),
     ] {
         let (status, page) = post(query, body).await;
-        assert_eq!((status, shown().await["v"].as_i64()), (200, Some(v)), "{query} {body}: {page}");
+        assert_eq!((status, &shown().await["v"]), (200, &v), "{query} {body}: {page}");
     }
     assert!(logs_refusals(&epp).await);
     for (query, body) in

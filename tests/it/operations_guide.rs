@@ -1,8 +1,13 @@
-//! `docs/operations.md` against the code: it explains every log line and names every metric.
+//! `docs/operations.md` against the code: it explains every log line and names every metric. And flags that any page
+//! names exist.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+
+use clap::CommandFactory;
+use epp::args::Args;
+use epp::args::flags::FLAGS;
 
 use crate::support::hermetic::Hermetic;
 use crate::tidy::source;
@@ -69,6 +74,50 @@ fn every_log_line_is_explained() {
     let missing: Vec<_> =
         messages.iter().filter(|message| !guide.contains(&format!("`{message}`"))).collect();
     assert!(missing.is_empty(), "docs/operations.md does not explain {missing:#?}");
+}
+
+/// Flags of other programs (cargo, SGLang), which our pages name as well; and what stands for any flag.
+const OF_OTHERS: &[&str] = &["bench", "enable-metrics", "flag"];
+
+/// Flags that stand in backticks, with one name of several letters behind two dashes.
+fn flags_in(page: &str) -> BTreeSet<String> {
+    let mut flags = BTreeSet::new();
+    for paragraph in page.split("\n\n").filter(|paragraph| !paragraph.trim_start().starts_with("```")) {
+        for quoted in paragraph.split('`').skip(1).step_by(2) {
+            let words = quoted.split(|c: char| c.is_whitespace() || "=,:".contains(c));
+            flags.extend(words.filter_map(|word| word.strip_prefix("--")).map(str::to_owned));
+        }
+    }
+    flags.retain(|flag| flag.starts_with(|first: char| first.is_ascii_alphabetic()));
+    flags
+}
+
+fn declared(command: &clap::Command, flags: &mut BTreeSet<String>) {
+    flags.extend(command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)));
+    command.get_subcommands().for_each(|subcommand| declared(subcommand, flags));
+}
+
+#[test]
+fn flags_that_the_pages_name_exist() {
+    let mut known: BTreeSet<String> = OF_OTHERS.iter().map(|flag| (*flag).to_owned()).collect();
+    let mut command = Args::command();
+    command.build();
+    declared(&command, &mut known);
+    known.extend(FLAGS.iter().flat_map(|flag| [Some(flag.name), flag.camel]).flatten().map(str::to_owned));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = fs::read_dir(root.join("docs")).expect("there is a folder");
+    let mut pages: Vec<_> = docs.map(|entry| entry.expect("it can be read").path()).collect();
+    pages.push(root.join("README.md"));
+    let mut unknown = Vec::new();
+    let mut n_flags = 0;
+    for page in pages.iter().filter(|page| page.extension().is_some_and(|end| end == "md")) {
+        let flags = flags_in(&fs::read_to_string(page).expect("the page can be read"));
+        n_flags += flags.len();
+        let name = page.file_name().expect("it is a file").to_string_lossy();
+        unknown.extend(flags.difference(&known).map(|flag| format!("{name}: --{flag}")));
+    }
+    assert!(n_flags > 50, "the flags are not found");
+    assert!(unknown.is_empty(), "there are no flags {unknown:#?}");
 }
 
 #[tokio::test]
