@@ -21,10 +21,11 @@ use crate::admin;
 use crate::admission::Thresholds;
 use crate::args::ServeArgs;
 use crate::clock::Clock;
+use crate::config::build::Composition;
 use crate::config::{self, reload::ConfigSource};
 use crate::datastore;
 use crate::director::{Director, Rules};
-use crate::discovery::file_source::FileSource;
+use crate::discovery::file_source::{self, FileSource};
 use crate::ext_proc::stream_metrics::StreamMetrics;
 use crate::ext_proc::{ExtProc, Limits, Options};
 use crate::health::Readiness;
@@ -111,8 +112,7 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
     let (store, writer) = datastore::store();
-    let config_source = ConfigSource::open(&args.config, FILE_INTERVAL)?;
-    let composition = config_source.first(types)?;
+    let (config_source, composition) = configuration(&args, types)?;
     let parts = PoolParts {
         name: args.pool.pool_name.clone(),
         namespace: args.pool.pool_namespace.clone(),
@@ -147,6 +147,25 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         ("scraper", Ok(()))
     });
     serve(&args, pool, tls, tasks).await
+}
+
+/// Reads the configuration. If that fails, the error also says what is wrong with the endpoints file.
+fn configuration(
+    args: &ServeArgs,
+    types: &'static [PluginType],
+) -> anyhow::Result<(ConfigSource, Composition)> {
+    let read = || {
+        let source = ConfigSource::open(&args.config, FILE_INTERVAL)?;
+        let composition = source.first(types)?;
+        Ok((source, composition))
+    };
+    read().map_err(|error: anyhow::Error| {
+        let file = args.pool.endpoints_file.as_deref();
+        match file.map(|file| file_source::check(file, &args.pool.pool_namespace)) {
+            Some(Err(second)) => anyhow::anyhow!("{error:#}\n{second:#}"),
+            _ => error,
+        }
+    })
 }
 
 /// Where the endpoints are listed: the flag, or what the configuration says.
@@ -304,7 +323,10 @@ impl Epp {
             }
         };
         if tokio::time::timeout(timeout, quiet).await.is_err() {
-            tracing::warn!(streams = self.streams.get(), "the drain timeout is over; open streams are cut");
+            let streams = self.streams.get();
+            if streams > 0 {
+                tracing::warn!(streams, "the drain timeout is over; open streams are cut");
+            }
         }
         self.cut.send_replace(true);
         self.stop.send_replace(true);

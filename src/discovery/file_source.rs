@@ -2,11 +2,11 @@
 //!
 //! A file with any error changes nothing: the last good state serves on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use epp_framework::endpoint::EndpointMeta;
 
 use super::diff;
@@ -33,13 +33,8 @@ impl FileSource {
 
     /// Reads the file for the first time. With any error, all problems are in the error.
     pub fn first(&mut self) -> anyhow::Result<()> {
-        let name = self.name();
-        let text =
-            self.watch.first_read().with_context(|| format!("cannot read the endpoints file {name}"))?;
-        match read(&name, &text, &self.pool.namespace) {
-            Ok(file) => self.apply(file),
-            Err(problems) => bail!("the endpoints file is refused:\n{}", problems.join("\n")),
-        }
+        let file = first_read(&mut self.watch, &self.pool.namespace)?;
+        self.apply(file);
         Ok(())
     }
 
@@ -85,6 +80,18 @@ impl FileSource {
         tokio::task::block_in_place(|| self.writer.apply(changes, |left| self.pool.forget(left)));
         self.known = file.endpoints;
     }
+}
+
+/// Says what is wrong with the file at `path`, if anything is; for a start that fails anyway.
+pub fn check(path: &Path, namespace: &str) -> anyhow::Result<()> {
+    first_read(&mut FileWatch::new(path, Duration::ZERO), namespace).map(|_| ())
+}
+
+fn first_read(watch: &mut FileWatch, namespace: &str) -> anyhow::Result<PoolFile> {
+    let name = watch.path().display().to_string();
+    let text = watch.first_read().with_context(|| format!("cannot read the endpoints file {name}"))?;
+    read(&name, &text, namespace)
+        .map_err(|problems| anyhow!("the endpoints file is refused:\n{}", problems.join("\n")))
 }
 
 fn read(name: &str, text: &str, namespace: &str) -> Result<PoolFile, Vec<String>> {

@@ -126,6 +126,15 @@ async fn a_second_signal_ends_it_at_once_with_1() {
 }
 
 #[tokio::test]
+async fn without_open_streams_nothing_is_cut() {
+    let args = vec!["--drain-timeout=0s".to_owned()];
+    let mut epp = Epp::with(EppSetup { args, ..EppSetup::new(&[]) }).await;
+    epp.terminate();
+    assert_eq!(epp.ended().await.code(), Some(0));
+    assert!(epp.log().contains("\"stopped\"") && !epp.log().contains("are cut"), "{}", epp.log());
+}
+
+#[tokio::test]
 async fn streams_that_outlast_the_drain_are_cut_with_an_error_never_with_ok() {
     let event = r#"{"choices":[]}"#.to_owned();
     let upstream = Upstream::start(Answer::Sse { events: vec![event], then: AfterEvents::Hold });
@@ -136,6 +145,7 @@ async fn streams_that_outlast_the_drain_are_cut_with_an_error_never_with_ok() {
     assert!(open.chunk().await.unwrap().is_some());
     epp.terminate();
     assert_eq!(epp.ended().await.code(), Some(0));
+    assert!(epp.log().contains("open streams are cut"), "{}", epp.log());
     while let Ok(Some(_)) = open.chunk().await {}
     assert_eq!(envoy.stat("http.it.ext_proc.streams_failed").await, 1, "Envoy saw an error");
 }
@@ -200,8 +210,8 @@ async fn the_configuration_is_followed_and_a_bad_edit_is_refused_with_all_reason
     let upstream = Upstream::start(Answer::Echo);
     let epp = Epp::start(&[upstream.addr()]).await;
     let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
-    fs::write(epp.config_file(), SEED_CONFIG.replace("type: queue-scorer", "type: queue-scorre\n  nam: x"))
-        .unwrap();
+    let bad = SEED_CONFIG.replace("type: queue-scorer", "type: queue-scorre\n  nam: x");
+    fs::write(epp.config_file(), bad.replace("kind: EndpointPickerConfig\n", "")).unwrap();
     eventually("the edit is refused", async || {
         (epp.metric("epp_config_reload_total{result=\"refused\"}").await == Some(1.0)).then_some(())
     })
@@ -210,6 +220,12 @@ async fn the_configuration_is_followed_and_a_bad_edit_is_refused_with_all_reason
     let told = |word: &str| {
         problems.iter().any(|line| line["problem"].as_str().is_some_and(|text| text.contains(word)))
     };
+    assert!(!told("warning"), "{problems:?}");
+    let warned = |line: &Value| {
+        line["level"] == "warn"
+            && line["problem"].as_str().is_some_and(|text| text.contains("`kind` is missing"))
+    };
+    assert!(epp.log_lines().iter().any(warned), "{}", epp.log());
     assert!(told("queue-scorre") && told("did you mean `queue-scorer`") && told("`nam`"), "{problems:?}");
     assert_eq!(post(&envoy).await.status(), 200);
     for (n, emptied) in [(2.0, ""), (3.0, "# kind: EndpointPickerConfig\n")] {
@@ -295,6 +311,25 @@ fn a_start_that_cannot_work_is_refused_with_every_reason() {
         let said = refused_start(&args.iter().map(real).collect::<Vec<_>>());
         for reason in reasons {
             assert!(said.contains(reason), "{args:?}: {reason:?} is missing in\n{said}");
+        }
+    }
+}
+
+#[test]
+fn a_start_that_fails_tells_what_is_wrong_with_both_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(path("endpoints.yaml"), "endpoints:\n- {name: a, address: x, port: 0}\n").unwrap();
+    fs::write(path("config.yaml"), "kind: Nonsense\n").unwrap();
+    for (config, endpoints) in
+        [("config.yaml", "endpoints.yaml"), ("config.yaml", "no-file"), ("nothing", "endpoints.yaml")]
+    {
+        let args = ["--pool-name=p", "--config-file", &path(config), "--endpoints-file", &path(endpoints)]
+            .map(str::to_owned);
+        let said = refused_start(&args);
+        for (file, problem) in [(config, "Nonsense"), (endpoints, "`x`")] {
+            let problem = if file.starts_with("no") { "No such file" } else { problem };
+            assert!(said.contains(&path(file)) && said.contains(problem), "{said}");
         }
     }
 }
