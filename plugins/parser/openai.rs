@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::json::{self, Key, each_element};
+use super::json::{self, each_element};
 
 /// What a request body says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,8 +64,8 @@ pub fn parse(body: &[u8]) -> Result<ParsedBody, ParseError> {
     // A raw value borrows from the body, so its address tells its place.
     let start = model_json.as_ptr().addr() - body.as_ptr().addr();
     let (prompt, prompt_tokens) = match (top.messages, top.prompt) {
-        (Some(messages), _) => read_messages(messages.get())?,
-        (None, Some(prompt)) => read_prompt(prompt.get())?,
+        (Some(messages), _) => read_messages(messages)?,
+        (None, Some(prompt)) => read_prompt(prompt)?,
         (None, None) => return Err(ParseError::PromptMissing),
     };
     let given = |bound: &&RawValue| bound.get() != "null";
@@ -108,8 +108,8 @@ impl<'de> Visitor<'de> for TopLevelVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TopLevel<'de>, A::Error> {
         let mut top = TopLevel::default();
-        while let Some(Key(key)) = map.next_key()? {
-            let place = match &*key {
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            let place = match &*json::text(key).unwrap_or_default() {
                 "model" => &mut top.model,
                 "stream" => &mut top.stream,
                 "prompt" => &mut top.prompt,
@@ -164,17 +164,17 @@ impl PromptText {
     }
 }
 
-fn read_prompt(raw: &str) -> Result<(Prompt, u64), ParseError> {
+fn read_prompt(raw: &RawValue) -> Result<(Prompt, u64), ParseError> {
     let mut prompt = PromptText::default();
-    if raw.starts_with('"') {
+    if raw.get().starts_with('"') {
         prompt.push(&json::text(raw).ok_or(ParseError::PromptNotAString)?);
         return Ok(prompt.finish());
     }
-    if let Some(tokens) = read_tokens(raw) {
+    if let Some(tokens) = read_tokens(raw.get()) {
         return Ok(tokens);
     }
     let mut all_strings = true;
-    each_element(raw, |element| {
+    each_element(raw.get(), |element| {
         let Some(text) = json::text(element) else {
             all_strings = false;
             return false;
@@ -214,12 +214,13 @@ fn read_tokens(raw: &str) -> Option<(Prompt, u64)> {
 }
 
 /// Joins messages as `ChatML`. Entries that are not objects with a string role are left out, as v1.0.1 does.
-fn read_messages(raw: &str) -> Result<(Prompt, u64), ParseError> {
+fn read_messages(raw: &RawValue) -> Result<(Prompt, u64), ParseError> {
     let mut prompt = PromptText::default();
-    each_element(raw, |message| {
-        if message.starts_with('{')
-            && let Ok(Message { role: Some(role), content: Some(content) }) = serde_json::from_str(message)
-            && let Some(role) = json::text(role.get())
+    each_element(raw.get(), |message| {
+        if message.get().starts_with('{')
+            && let Ok(Message { role: Some(role), content: Some(content) }) =
+                serde_json::from_str(message.get())
+            && let Some(role) = json::text(role)
             && content.get().starts_with(['"', '['])
         {
             prompt.push("<|im_start|>");
@@ -250,18 +251,18 @@ struct Part<'a> {
 
 /// Appends a message's content: a string, or a list of parts. What is no object in that list is left out.
 fn push_content(prompt: &mut PromptText, content: &RawValue) {
-    if let Some(text) = json::text(content.get()) {
+    if let Some(text) = json::text(content) {
         prompt.push(&text);
         return;
     }
     each_element(content.get(), |part| {
-        if part.starts_with('{')
-            && let Ok(Part { text }) = serde_json::from_str(part)
+        if part.get().starts_with('{')
+            && let Ok(Part { text }) = serde_json::from_str(part.get())
         {
-            match text.and_then(|text| json::text(text.get())) {
+            match text.and_then(json::text) {
                 Some(text) => prompt.push(&text),
                 // Media tell prompts apart by their digest; their bytes need not be hashed block by block.
-                None => prompt.push(&format!("<|{:016x}|>", xxh3_64(part.as_bytes()))),
+                None => prompt.push(&format!("<|{:016x}|>", xxh3_64(part.get().as_bytes()))),
             }
         }
         prompt.admit()
@@ -333,6 +334,12 @@ mod tests {
         let want = "<|im_start|>user\na\u{fffd}\u{fffd}\u{fffd}b<|im_end|>\n<|im_start|>user\n\u{1f600}\u{fffd}\u{fffd}\u{fffd}<|im_end|>\n";
         assert_eq!(prompt(chat), Ok(Prompt::Text(want.into())));
         assert_eq!(prompt(r#"{"model":"\ud800","prompt":"a"}"#), Err(ParseError::ModelMissing));
+        // No JSON at all, with or without such a half.
+        for body in
+            ["{\"a\0\":1,\"model\":\"m\",\"prompt\":\"a\"}", "{\"model\":\"m\",\"prompt\":\"\\ud800\n\"}"]
+        {
+            assert_eq!(prompt(body), Err(ParseError::NotAnObject), "{body:?}");
+        }
     }
 
     /// Rows 53, 56 and 59, and more.
