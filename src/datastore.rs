@@ -68,7 +68,8 @@ impl Store {
 impl StoreWriter {
     /// Applies changes and publishes the result; `forget` is called with the endpoints that left.
     ///
-    /// Unchanged endpoints keep their identity. An endpoint whose address, port or labels changed is a new one.
+    /// Unchanged endpoints keep their identity, and so do those of which only labels changed: what was learned of them
+    /// and what they were sent stays true. An endpoint whose address or port changed is a new one.
     pub fn apply(&mut self, changes: Vec<Change>, mut forget: impl FnMut(&[EndpointId])) {
         let mut removed = Vec::new();
         for change in changes {
@@ -95,7 +96,7 @@ impl StoreWriter {
 
     fn upsert(&mut self, meta: EndpointMeta, removed: &mut Vec<EndpointId>) {
         let key = (meta.namespace.clone(), meta.name.clone());
-        if self.endpoints.get(&key).is_some_and(|known| known.meta == meta) {
+        if self.endpoints.get(&key).is_some_and(|known| known.update(&meta)) {
             return;
         }
         let id = self.free.pop().unwrap_or_else(|| {
@@ -114,6 +115,11 @@ impl StoreWriter {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use epp_framework::endpoint::{Cost, Reservation};
+    use epp_framework::time::Timestamp;
+
     use super::*;
 
     fn meta(name: &str, port: u16) -> EndpointMeta {
@@ -161,5 +167,29 @@ mod tests {
         writer.apply(vec![Change::Upsert(meta("a", 2))], |ids| forgotten.extend_from_slice(ids));
         assert_eq!(forgotten, [EndpointId { slot: 0, generation: 0 }]);
         assert_eq!(ids(&store), [("a".into(), 1, 0)]);
+    }
+
+    #[test]
+    fn a_changed_label_keeps_the_endpoint() {
+        let (store, mut writer) = store();
+        let labelled = |port, role: &str| {
+            let labels = BTreeMap::from([("role".to_owned(), role.to_owned())]);
+            Change::Upsert(EndpointMeta { labels, ..meta("a", port) })
+        };
+        writer.apply(vec![labelled(1, "prefill")], |_| panic!("nobody left"));
+        let endpoint = store.snapshot().endpoints[0].clone();
+        let cost = Cost { requests: 1, prompt_tokens: 10, output_tokens: 1 };
+        let reservation = Reservation::new(endpoint.clone(), cost);
+        writer.apply(vec![labelled(1, "decode")], |_| panic!("nobody left"));
+        let kept = store.snapshot().endpoints[0].clone();
+        assert!(Arc::ptr_eq(&kept, &endpoint));
+        assert_eq!(kept.labels()["role"], "decode");
+        assert_eq!(kept.sample(Timestamp(0), Duration::ZERO).in_flight, cost);
+        drop(reservation);
+        let mut forgotten = Vec::new();
+        writer.apply(vec![labelled(2, "both")], |ids| forgotten.extend_from_slice(ids));
+        assert_eq!(forgotten, [endpoint.id]);
+        assert_eq!(store.snapshot().endpoints[0].labels()["role"], "both");
+        assert_eq!(endpoint.labels()["role"], "decode", "who left keeps its own");
     }
 }

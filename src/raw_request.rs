@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
-use epp_framework::endpoint::EndpointMeta;
+use epp_framework::endpoint::FixedMeta;
 use epp_framework::snapshot::Snapshot;
 
 /// Longest body that is believed when it is only announced, in bytes.
@@ -85,7 +85,7 @@ impl Subset {
     }
 
     /// Whether `endpoint` is allowed, by a resolved subset.
-    pub fn allows(&self, endpoint: &EndpointMeta) -> bool {
+    pub fn allows(&self, endpoint: &FixedMeta) -> bool {
         match self {
             Self::Any => true,
             Self::Only(entries) => [None, Some(endpoint.port)]
@@ -110,7 +110,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use epp_framework::endpoint::{Endpoint, EndpointId};
+    use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta};
 
     use super::*;
 

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use epp_framework::endpoint::EndpointMeta;
+use epp_framework::endpoint::FixedMeta;
 use epp_framework::parameters::Parameters;
 use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
 use epp_framework::scheduling::{Cycle, Filter};
@@ -68,7 +68,7 @@ impl Entry {
         text.parse().map(Self::Address).or_else(|_| text.parse().map(Self::Socket)).ok()
     }
 
-    fn names(&self, endpoint: &EndpointMeta) -> bool {
+    fn names(&self, endpoint: &FixedMeta) -> bool {
         match *self {
             Self::Address(address) => address == endpoint.address,
             Self::Socket(socket) => socket == SocketAddr::new(endpoint.address, endpoint.port),

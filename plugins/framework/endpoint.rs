@@ -27,7 +27,7 @@ pub struct EndpointId {
     pub generation: u32,
 }
 
-/// What discovery says of an endpoint; never changes during its life.
+/// What discovery says of an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointMeta {
     /// Name within its namespace: the pod, or the entry of the endpoints file.
@@ -42,7 +42,20 @@ pub struct EndpointMeta {
     pub labels: BTreeMap<String, String>,
 }
 
-impl EndpointMeta {
+/// The part of [`EndpointMeta`] that makes an endpoint what it is: with another, it is another endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FixedMeta {
+    /// See [`EndpointMeta::name`].
+    pub name: String,
+    /// See [`EndpointMeta::namespace`].
+    pub namespace: String,
+    /// See [`EndpointMeta::address`].
+    pub address: IpAddr,
+    /// See [`EndpointMeta::port`].
+    pub port: u16,
+}
+
+impl FixedMeta {
     /// `ip:port`, IPv6 in brackets: the value of `x-gateway-destination-endpoint`.
     pub fn destination(&self) -> String {
         SocketAddr::new(self.address, self.port).to_string()
@@ -167,13 +180,14 @@ struct Dispatched {
 pub struct Endpoint {
     /// Identity in its pool.
     pub id: EndpointId,
-    /// What discovery says.
-    pub meta: EndpointMeta,
+    /// What discovery says, less the labels, which may change: [`labels`](Self::labels).
+    pub meta: FixedMeta,
     /// `ip:port`, made once.
     pub destination: String,
     scraped: Scraped,
     dispatched: Dispatched,
     lora: ArcSwap<LoraAdapters>,
+    labels: ArcSwap<BTreeMap<String, String>>,
 }
 
 impl std::fmt::Debug for Endpoint {
@@ -185,7 +199,8 @@ impl std::fmt::Debug for Endpoint {
 impl Endpoint {
     /// Makes an endpoint that was never scraped and holds no reservation.
     pub fn new(id: EndpointId, meta: EndpointMeta) -> Self {
-        let destination = meta.destination();
+        let EndpointMeta { name, namespace, address, port, labels } = meta;
+        let meta = FixedMeta { name, namespace, address, port };
         let scraped = Scraped {
             waiting: AtomicU32::new(0),
             running: AtomicU32::new(0),
@@ -196,7 +211,15 @@ impl Endpoint {
             seen_prompt_tokens: AtomicU64::new(0),
             state: AtomicU8::new(ScrapeState::Never as u8),
         };
-        Self { id, meta, destination, scraped, dispatched: Dispatched::default(), lora: ArcSwap::default() }
+        Self {
+            id,
+            destination: meta.destination(),
+            meta,
+            scraped,
+            dispatched: Dispatched::default(),
+            lora: ArcSwap::default(),
+            labels: ArcSwap::from_pointee(labels),
+        }
     }
 
     /// Samples the load for one cycle. Scrapes older than `staleness` count as stale.
@@ -293,6 +316,23 @@ impl Endpoint {
         if **self.lora.load() != adapters {
             self.lora.store(Arc::new(adapters));
         }
+    }
+
+    /// The labels now; take them once per use, a later call may see others.
+    pub fn labels(&self) -> arc_swap::Guard<Arc<BTreeMap<String, String>>> {
+        self.labels.load()
+    }
+
+    /// Takes over what discovery says now. If it is of another endpoint, nothing changes and the answer is no.
+    pub fn update(&self, meta: &EndpointMeta) -> bool {
+        let EndpointMeta { name, namespace, address, port, labels } = meta;
+        let fixed = &self.meta;
+        let same =
+            (&fixed.name, &fixed.namespace, fixed.address, fixed.port) == (name, namespace, *address, *port);
+        if same && **self.labels.load() != *labels {
+            self.labels.store(Arc::new(labels.clone()));
+        }
+        same
     }
 }
 
