@@ -1,12 +1,21 @@
-//! Generates the trait and the routes of `grpc.health.v1.Health`: `tonic-health` ships them without `List`.
+//! Tells the code which commit it is, and generates `grpc.health.v1.Health`: `tonic-health` ships it without `List`.
 //!
 //! The service is described here rather than in a `.proto` file: for three methods, a compiler of such files would cost
 //! more than the rest of the build script by a factor of ten.
 
 use tonic_build::manual::{Builder, Method, Service};
 
+#[path = "build/commit.rs"]
+mod commit;
+
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build/commit.rs");
+    commit::tell();
+    generate_health();
+}
+
+fn generate_health() {
     let method = |name: &str, route: &str| {
         Method::builder().name(name).route_name(route).codec_path("tonic_prost::ProstCodec")
     };

@@ -27,9 +27,12 @@ use crate::telemetry::time::TimeEncoding;
 use crate::telemetry::verbosity::Verbosity;
 use crate::tls::versions::{CipherSuites, MinVersion};
 
+/// What `--version` tells: the package's version and, in brackets, the commit it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("EPP_COMMIT"), ")");
+
 /// Picks the model server that a request should go to: an Endpoint Picker for Envoy-style gateways.
 #[derive(Debug, Parser)]
-#[command(name = "epp", version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
+#[command(name = "epp", version = VERSION, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 #[command(override_usage = "epp --pool-name NAME --endpoints-file FILE [FLAGS]\n       epp COMMAND")]
 pub struct Args {
     /// What to do instead of serving.

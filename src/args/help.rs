@@ -60,7 +60,7 @@ pub(super) fn render(command: &Command, long: bool) -> String {
     }
     text += "\nOther:\n";
     entry(&mut text, "  -h, --help", "What you read; -h is shorter");
-    entry(&mut text, "      --version", "The version");
+    entry(&mut text, "      --version", "The version and the commit");
     text.push('\n');
     if !long {
         text += "epp --help says more, and has examples.\n";

@@ -12,6 +12,9 @@ use crate::support::epp::{Epp, EppSetup};
 use crate::support::hermetic::{SEED_CONFIG, request_headers};
 use crate::support::{Protocol, client, eventually};
 
+/// What `--version` prints, and no more than that.
+const VERSION: &str = concat!("epp ", env!("CARGO_PKG_VERSION"), " (", env!("EPP_COMMIT"), ")\n");
+
 fn run(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_epp")).args(args).stdin(Stdio::null()).output().expect("epp runs")
 }
@@ -23,7 +26,7 @@ fn help_goes_to_stdout_and_errors_to_stderr() {
         (&["--help"], 0, "Examples:", ""),
         (&["-help"], 0, "Examples:", ""),
         (&["help"], 0, "Examples:", ""),
-        (&["--version"], 0, env!("CARGO_PKG_VERSION"), ""),
+        (&["--version"], 0, VERSION, ""),
         (&["sim", "serve", "--help"], 0, "--servers", ""),
         (&["--pool-nam", "x"], 2, "", "did you mean `pool-name`?"),
         (&["smi"], 2, "", "unrecognized subcommand"),

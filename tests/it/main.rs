@@ -4,6 +4,7 @@
 
 mod admission;
 mod body_modes;
+mod build_commit;
 mod command_line;
 mod concurrency;
 mod destination;

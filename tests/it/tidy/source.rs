@@ -6,10 +6,12 @@ use std::fs;
 use std::path::Path;
 
 /// Where our Rust code lies.
-const FOLDERS: [&str; 6] = ["src", "plugins", "tests", "benches", "fuzz/targets", "fuzz/fuzz_targets"];
+const FOLDERS: [&str; 7] =
+    ["build", "src", "plugins", "tests", "benches", "fuzz/targets", "fuzz/fuzz_targets"];
 
 /// The roots of our crates, besides each file in a folder of [`TARGET_FOLDERS`].
-const ROOTS: [&str; 8] = [
+const ROOTS: [&str; 9] = [
+    "build/commit.rs",
     "benches/ext_proc/main.rs",
     "src/lib.rs",
     "src/main.rs",
