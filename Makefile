@@ -2,17 +2,19 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo demo-vllm test test-extra check bench soak fuzz
+.PHONY: help demo demo-vllm test test-extra check bench soak fuzz image sbom
 
 help:
 	@echo 'make demo        build, then show epp at work behind a real Envoy'
 	@echo 'make demo-vllm   the same with two real vLLM servers: Python 3.11, 10 GB of disk, 3.2 GB to download'
 	@echo 'make test        all tests; needs Rust and an Envoy (fetched on first use)'
-	@echo 'make test-extra  tests that need more than that'
+	@echo 'make test-extra  the binary of the image, as far as that goes without a container engine; some minutes'
 	@echo 'make check       formatting, lints, documentation'
 	@echo 'make bench       benchmarks; some minutes'
 	@echo 'make soak        epp at full load for SECONDS=600: is its memory flat, is everything given back'
 	@echo 'make fuzz        each fuzz target for SECONDS=60; or TARGET=name alone, or its one INPUT=file'
+	@echo 'make image       the container image IMAGE=epp:dev, by docker, podman or buildah; or PLATFORM=linux/arm64'
+	@echo 'make sbom        what the binary is made of, as CycloneDX: target/epp.cdx.json'
 
 demo:
 	@sh tools/preflight.sh
@@ -32,7 +34,8 @@ test:
 	cargo test -p epp --bench ext_proc -- --rounds 1 --seconds 1 --pods 8 --rows 'small request,streamed chunk'
 
 test-extra:
-	@echo 'test-extra: nothing to run yet: no test needs more than Rust and Envoy'
+	@sh tools/preflight.sh
+	python3 tools/image_checks.py
 
 check:
 	@sh tools/preflight.sh rustfmt clippy
@@ -57,3 +60,18 @@ soak:
 fuzz:
 	@sh tools/preflight.sh c++
 	@seconds='$(SECONDS)'; sh tools/fuzz.sh "$${seconds:-60}" '$(TARGET)' '$(INPUT)'
+
+IMAGE = epp:dev
+PLATFORM =
+
+image:
+	@sh tools/image.sh '$(IMAGE)' '$(PLATFORM)'
+
+sbom:
+	@cargo cyclonedx --version >/dev/null 2>&1 || \
+		{ echo 'missing: cargo-cyclonedx'; echo '    cargo install --locked cargo-cyclonedx'; exit 1; } >&2
+	cargo cyclonedx --format json --no-build-deps --override-filename epp.cdx
+	# The tool writes one for each of our packages, and where they lie on this machine.
+	rm plugins/epp.cdx.json plugins/framework/epp.cdx.json fuzz/targets/epp.cdx.json
+	@mkdir -p target
+	sed "s|file://$$PWD|file://|g" epp.cdx.json >target/epp.cdx.json && rm epp.cdx.json
