@@ -32,7 +32,7 @@ pub fn router(pool: Arc<PoolState>) -> Router {
 
 async fn metrics(State(pool): State<Arc<PoolState>>) -> Response {
     let content_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (content_type, pool.metrics.render()).into_response()
+    (content_type, pool.metrics_page()).into_response()
 }
 
 /// A caller on this machine; anybody else is refused. Whoever changes something must not be another site's page, either.

@@ -26,6 +26,7 @@ use crate::pool::PoolState;
 use crate::raw_request::{RawRequest, Subset};
 use crate::rejection::{ErrorPage, Rejection};
 use crate::scheduling::{NoDecision, Reservations};
+use crate::stopwatch::Stopwatch;
 
 /// Most output tokens that a request counts for, whatever its client asks for.
 const MAX_OUTPUT_TOKENS: u64 = 1 << 24;
@@ -80,12 +81,17 @@ impl Director {
         Self { pool, rules }
     }
 
-    /// Decides a request. Every refusal is counted here.
-    pub fn decide(&self, raw: RawRequest) -> Result<Routed, ErrorPage> {
+    /// The time on the pool's clock.
+    pub fn now(&self) -> Timestamp {
+        self.pool.clock.now()
+    }
+
+    /// Decides a request whose headers came at `received`. Every refusal is counted here.
+    pub fn decide(&self, raw: RawRequest, received: Timestamp) -> Result<Routed, ErrorPage> {
         let mut request = InferenceRequest::default();
         let routed = match &raw.body {
             None if !raw.more => self.decide_bodiless(&raw.subset),
-            _ => self.decide_inference(&raw, &mut request),
+            _ => self.decide_inference(&raw, received, &mut request),
         };
         let Picked { ticket, destination, scores, splice } =
             routed.map_err(|rejection| self.refuse(&request, &rejection))?;
@@ -128,10 +134,10 @@ impl Director {
     fn decide_inference(
         &self,
         raw: &RawRequest,
+        received: Timestamp,
         request: &mut InferenceRequest,
     ) -> Result<Picked, Rejection> {
         let pool = &self.pool;
-        let received = pool.clock.now();
         let body = raw.body.as_deref().unwrap_or_default();
         let parsed = read(raw)?;
         if raw.headless {
@@ -149,10 +155,13 @@ impl Director {
             return Err(Rejection::NoEndpoints);
         }
         request.headers = pipeline.headers(|name| raw.header(name));
-        pipeline.produce(&Hook { now: received, pool: &snapshot }, request);
+        let stopwatch =
+            Stopwatch { now: &|| pool.clock.now(), took: &|step, took| pipeline.observe(step, took) };
+        let watch = pipeline.next_is_timed().then_some(stopwatch);
+        pipeline.produce(&Hook { now: self.now(), pool: &snapshot }, request, watch);
         let cost = Cost { requests: 1, prompt_tokens: request.prompt_tokens, output_tokens };
         let began = pool.clock.now();
-        let placed = pool.decide(&pipeline, request, &raw.subset, cost);
+        let placed = pool.decide(&pipeline, request, &raw.subset, cost, watch);
         pool.metrics.observe_scheduling(pool.clock.now().since(began));
         let placed = placed?;
         let splice = (request.target_model != request.model).then(|| {
@@ -336,12 +345,11 @@ impl Ticket {
             return;
         }
         self.release();
-        if let Some(usage) = self.usage.take().and_then(|mut reader| reader.finish()) {
-            self.model.observe_usage(&usage);
-        }
+        let usage = self.usage.take().and_then(|mut reader| reader.finish()).unwrap_or_default();
+        self.model.observe_usage(&usage);
         if self.counted {
             let took = self.pool.clock.now().since(self.received);
-            self.model.observe_response(took, self.response_bytes);
+            self.model.observe_response(took, self.response_bytes, usage.completion_tokens);
         }
     }
 
@@ -367,3 +375,6 @@ impl Drop for Ticket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

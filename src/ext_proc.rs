@@ -22,6 +22,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
 };
 use envoy_types::pb::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
 use epp_framework::request::InferenceRequest;
+use epp_framework::time::Timestamp;
 use futures_util::{FutureExt, Stream, stream};
 use prometheus::IntGauge;
 use tokio::sync::{Semaphore, watch};
@@ -150,6 +151,7 @@ impl ExternalProcessor for ExtProc {
     ) -> Result<Response<Self::ProcessStream>, Status> {
         let session = Session {
             inbound: request.into_inner(),
+            received: self.director.now(),
             director: self.director.clone(),
             exchange: Exchange::new(self.limits.body_bytes, self.options.hint.clone()),
             replies: Replies::default(),
@@ -229,6 +231,8 @@ impl Drop for HeldBytes {
 /// One stream.
 struct Session {
     inbound: Streaming<ProcessingRequest>,
+    /// When it began, which is when the request's headers came.
+    received: Timestamp,
     director: Arc<Director>,
     exchange: Exchange,
     replies: Replies,
@@ -336,7 +340,7 @@ impl Session {
         let decided = if undecided.n_bytes() >= LONG_BODY_BYTES {
             self.decide_long(undecided, tell_length).await?
         } else {
-            decide(&self.director, undecided, tell_length)
+            decide(&self.director, undecided, self.received, tell_length)
         };
         self.replies = match decided {
             Ok((routed, unseen_bytes)) => {
@@ -355,10 +359,10 @@ impl Session {
         let Ok(turn) = timeout(self.director.decision_timeout(), turn).await else {
             return Ok(Err(self.director.refuse(&InferenceRequest::default(), &Rejection::TooLate)));
         };
-        let director = self.director.clone();
+        let (director, received) = (self.director.clone(), self.received);
         let decided = spawn_blocking(move || {
             let _turn = turn;
-            decide(&director, undecided, tell_length)
+            decide(&director, undecided, received, tell_length)
         });
         // It fails by a panic, which was logged.
         decided.await.map_err(|_| Status::internal("internal error"))
@@ -383,10 +387,10 @@ impl Session {
 /// A routed request, and how much of its body follows unseen, if its whole length may be told; or the refusal.
 type Decided = Result<(Routed, Option<usize>), ErrorPage>;
 
-fn decide(director: &Director, undecided: Undecided, tell_length: bool) -> Decided {
+fn decide(director: &Director, undecided: Undecided, received: Timestamp, tell_length: bool) -> Decided {
     let raw = undecided.finish();
     let unseen_bytes = raw.unseen_bytes().filter(|_| tell_length);
-    director.decide(raw).map(|routed| (routed, unseen_bytes))
+    director.decide(raw, received).map(|routed| (routed, unseen_bytes))
 }
 
 /// The text of the status may quote what was read, so only its code is logged.

@@ -21,6 +21,7 @@ pub mod raw_request;
 pub mod recorder;
 pub mod rejection;
 pub mod scheduling;
+pub mod stopwatch;
 
 // speak to Envoy
 pub mod ext_proc;

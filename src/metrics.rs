@@ -4,22 +4,18 @@
 //! their number is bounded: beyond [`MAX_MODELS`] pairs, longer than [`MAX_NAME_BYTES`], or with control
 //! characters, they count as `other`.
 
-use std::collections::HashMap;
+pub mod pool;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
-use epp_framework::endpoint::Freshness;
+use epp_framework::lifecycle::PrefixHit;
 use epp_plugins::parser::usage::Usage;
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
+use prometheus::core::Collector;
 use prometheus::{
-    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
-
-use crate::clock::Clock;
-use crate::datastore::Store;
 
 /// Pairs of model and target model with series of their own.
 pub const MAX_MODELS: usize = 1000;
@@ -32,6 +28,9 @@ const LATENCY_SECONDS: &[f64] = &[
     20.0, 30.0, 45.0, 60.0, 120.0, 180.0, 240.0, 300.0, 360.0, 480.0, 600.0, 900.0, 1200.0, 1800.0, 2700.0,
     3600.0,
 ];
+const SECONDS_PER_TOKEN: &[f64] =
+    &[0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+/// Of decisions and of plugins.
 const SCHEDULING_SECONDS: &[f64] = &[0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1];
 /// 32778 is upstream's; dashboards compare bucket by bucket.
 const INPUT_TOKENS: &[f64] = &[
@@ -62,6 +61,14 @@ const RESPONSE_BYTES: &[f64] = &[
     65536.0,
 ];
 
+const PREFIX_RATIOS: &[f64] = &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+const PREFIX_BYTES: &[f64] =
+    &[0.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0];
+
+/// The commit and the ref that this was built from, if the build was told.
+const COMMIT: Option<&str> = option_env!("EPP_COMMIT");
+const BUILD_REF: Option<&str> = option_env!("EPP_BUILD_REF");
+
 const MODEL_LABELS: &[&str] = &["model_name", "target_model_name"];
 
 /// The families of one process.
@@ -70,6 +77,9 @@ pub struct Metrics {
     models: DashMap<(String, String), Arc<ModelMetrics>>,
     families: ModelFamilies,
     scheduling: Histogram,
+    prefix: PrefixMetrics,
+    /// What plugins took, by extension point, type and name; a pipeline resolves its own series.
+    pub plugins: HistogramVec,
     /// ext_proc streams that are open.
     pub streams: IntGauge,
     /// Configuration reloads by result.
@@ -87,6 +97,14 @@ struct ModelFamilies {
     response_bytes: HistogramVec,
     input_tokens: HistogramVec,
     output_tokens: HistogramVec,
+    seconds_per_token: HistogramVec,
+}
+
+/// What prefix indices tell.
+struct PrefixMetrics {
+    entries: IntGauge,
+    hit_ratio: Histogram,
+    hit_bytes: Histogram,
 }
 
 /// The series of one pair of model and target model.
@@ -100,6 +118,7 @@ pub struct ModelMetrics {
     response_bytes: Histogram,
     input_tokens: Histogram,
     output_tokens: Histogram,
+    seconds_per_token: Histogram,
 }
 
 impl Metrics {
@@ -107,12 +126,23 @@ impl Metrics {
     pub fn new() -> Self {
         let registry = Registry::new();
         let families = ModelFamilies::register(&registry);
-        let scheduling = HistogramOpts::new(
+        let scheduling = histogram(
+            &registry,
             "inference_extension_scheduler_e2e_duration_seconds",
             "Time that one decision took, waiting for the pool's lock included.",
+            SCHEDULING_SECONDS,
         );
-        let scheduling =
-            register(&registry, Histogram::with_opts(scheduling.buckets(SCHEDULING_SECONDS.to_vec())));
+        let plugins = HistogramOpts::new(
+            "inference_extension_plugin_duration_seconds",
+            "Time that a plugin took at an extension point, in a sample of the requests.",
+        );
+        let plugins = plugins.buckets(SCHEDULING_SECONDS.to_vec());
+        let plugins = register(
+            &registry,
+            HistogramVec::new(plugins, &["extension_point", "plugin_type", "plugin_name"]),
+        );
+        register_info(&registry);
+        let prefix = PrefixMetrics::register(&registry);
         let streams = register(&registry, IntGauge::new("epp_extproc_streams", "Open ext_proc streams."));
         let result = &["result"];
         let config_reloads =
@@ -126,7 +156,17 @@ impl Metrics {
             }
         }
         let models = DashMap::new();
-        Self { registry, models, families, scheduling, streams, config_reloads, endpoints_reloads }
+        Self {
+            registry,
+            models,
+            families,
+            scheduling,
+            prefix,
+            plugins,
+            streams,
+            config_reloads,
+            endpoints_reloads,
+        }
     }
 
     /// The registry, for parts that bring their own families.
@@ -158,6 +198,19 @@ impl Metrics {
     pub fn observe_scheduling(&self, took: Duration) {
         self.scheduling.observe(took.as_secs_f64());
     }
+
+    /// Observes how much of a prompt the endpoint that it goes to holds.
+    pub fn observe_prefix(&self, hit: PrefixHit) {
+        self.prefix.hit_bytes.observe(hit.bytes as f64);
+        if hit.of_bytes > 0 {
+            self.prefix.hit_ratio.observe(hit.bytes as f64 / hit.of_bytes as f64);
+        }
+    }
+
+    /// Says how many blocks the prefix indices hold.
+    pub fn set_prefix_entries(&self, n: usize) {
+        self.prefix.entries.set(i64::try_from(n).unwrap_or(i64::MAX));
+    }
 }
 
 /// Whether a model of this name may have series of its own: what the page shows is short and printable.
@@ -168,6 +221,38 @@ fn has_series(name: &str) -> bool {
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A gauge that is 1 and says what was built.
+fn register_info(registry: &Registry) {
+    let opts = Opts::new("inference_extension_info", "What this was built from.");
+    let info = register(registry, IntGaugeVec::new(opts, &["commit", "build_ref"]));
+    let known = |value: Option<&'static str>| value.filter(|value| !value.is_empty()).unwrap_or("unknown");
+    info.with_label_values(&[known(COMMIT), known(BUILD_REF)]).set(1);
+}
+
+impl PrefixMetrics {
+    fn register(registry: &Registry) -> Self {
+        let entries = IntGauge::new(
+            "inference_extension_prefix_indexer_size",
+            "Blocks in the prefix index, once per endpoint that holds them.",
+        );
+        Self {
+            entries: register(registry, entries),
+            hit_ratio: histogram(
+                registry,
+                "inference_extension_prefix_indexer_hit_ratio",
+                "Share of a prompt's blocks that the picked endpoint holds.",
+                PREFIX_RATIOS,
+            ),
+            hit_bytes: histogram(
+                registry,
+                "inference_extension_prefix_indexer_hit_bytes",
+                "Bytes of a prompt that the picked endpoint holds.",
+                PREFIX_BYTES,
+            ),
+        }
     }
 }
 
@@ -194,7 +279,7 @@ impl ModelFamilies {
             duration: histograms(
                 registry,
                 "inference_model_request_duration_seconds",
-                "Time from the request's body to the end of its answer.",
+                "Time from the request's headers to the end of its answer.",
                 LATENCY_SECONDS,
             ),
             request_bytes: histograms(
@@ -221,6 +306,12 @@ impl ModelFamilies {
                 "Output tokens that model servers reported.",
                 OUTPUT_TOKENS,
             ),
+            seconds_per_token: histograms(
+                registry,
+                "inference_model_normalized_time_per_output_token_seconds",
+                "Duration of a request by the output tokens that the model server reported.",
+                SECONDS_PER_TOKEN,
+            ),
         }
     }
 
@@ -236,6 +327,7 @@ impl ModelFamilies {
             response_bytes: self.response_bytes.with_label_values(pair),
             input_tokens: self.input_tokens.with_label_values(pair),
             output_tokens: self.output_tokens.with_label_values(pair),
+            seconds_per_token: self.seconds_per_token.with_label_values(pair),
         }
     }
 }
@@ -269,10 +361,13 @@ impl ModelMetrics {
         }
     }
 
-    /// Observes a complete answer.
-    pub fn observe_response(&self, took: Duration, bytes: usize) {
+    /// Observes a complete answer; zero `output_tokens` are "not reported".
+    pub fn observe_response(&self, took: Duration, bytes: usize, output_tokens: u64) {
         self.duration.observe(took.as_secs_f64());
         self.response_bytes.observe(bytes as f64);
+        if output_tokens > 0 {
+            self.seconds_per_token.observe(took.as_secs_f64() / output_tokens as f64);
+        }
     }
 }
 
@@ -286,171 +381,14 @@ fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Int
     register(registry, IntCounterVec::new(Opts::new(name, help), labels))
 }
 
+fn histogram(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+    register(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec())))
+}
+
 fn histograms(registry: &Registry, name: &str, help: &str, buckets: &[f64]) -> HistogramVec {
     let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
     register(registry, HistogramVec::new(opts, MODEL_LABELS))
 }
 
-/// Gauges of one pool, read from its snapshot when they are asked for, so that they cannot drift.
-pub struct PoolCollector {
-    name: String,
-    store: Arc<Store>,
-    clock: Clock,
-    staleness: Duration,
-    /// Two pages at once would see each other's half-filled gauges.
-    collecting: parking_lot::Mutex<()>,
-    ready: IntGaugeVec,
-    queue: GaugeVec,
-    kv: GaugeVec,
-    per_pod_queue: IntGaugeVec,
-}
-
-impl PoolCollector {
-    /// Registers the gauges of the pool `name`.
-    pub fn register(registry: &Registry, name: &str, store: Arc<Store>, clock: Clock, staleness: Duration) {
-        let gauges = |name: &str, help: &str| {
-            GaugeVec::new(Opts::new(name, help), &["name"]).expect("names and labels are constants")
-        };
-        let int_gauges = |name: &str, help: &str, labels: &[&str]| {
-            IntGaugeVec::new(Opts::new(name, help), labels).expect("names and labels are constants")
-        };
-        let collector = Self {
-            name: name.to_owned(),
-            store,
-            clock,
-            staleness,
-            collecting: parking_lot::Mutex::default(),
-            ready: int_gauges("inference_pool_ready_pods", "Endpoints with a fresh scrape.", &["name"]),
-            queue: gauges("inference_pool_average_queue_size", "Mean waiting requests over fresh endpoints."),
-            kv: gauges(
-                "inference_pool_average_kv_cache_utilization",
-                "Mean KV use over fresh endpoints, 0-1.",
-            ),
-            per_pod_queue: int_gauges(
-                "inference_pool_per_pod_queue_size",
-                "Waiting requests, by endpoint.",
-                &["name", "model_server_pod"],
-            ),
-        };
-        registry.register(Box::new(collector)).expect("one collector per pool");
-    }
-}
-
-impl Collector for PoolCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        [self.ready.desc(), self.queue.desc(), self.kv.desc(), self.per_pod_queue.desc()].concat()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let _collecting = self.collecting.lock();
-        let now = self.clock.now();
-        let name = self.name.as_str();
-        self.per_pod_queue.reset();
-        let (mut fresh, mut queue, mut kv) = (0i64, 0u64, 0.0);
-        let pool = self.store.snapshot();
-        let mut names: HashMap<&str, u32> = HashMap::new();
-        for endpoint in &pool.endpoints {
-            *names.entry(endpoint.meta.name.as_str()).or_default() += 1;
-        }
-        for endpoint in &pool.endpoints {
-            let load = endpoint.sample(now, self.staleness);
-            if load.freshness == Freshness::Fresh {
-                fresh += 1;
-                queue += u64::from(load.waiting);
-                kv += load.kv_used;
-            }
-            // A name that two namespaces share is told apart; the other names stay as v1.0.1 has them.
-            let full = format!("{}/{}", endpoint.meta.namespace, endpoint.meta.name);
-            let shared = names.get(endpoint.meta.name.as_str()).is_some_and(|&n| n > 1);
-            let pod = if shared { full.as_str() } else { endpoint.meta.name.as_str() };
-            self.per_pod_queue.with_label_values(&[name, pod]).set(load.waiting.into());
-        }
-        let mean = |sum: f64| if fresh == 0 { 0.0 } else { sum / fresh as f64 };
-        let set = |gauges: &GaugeVec, value: f64| {
-            let gauge: Gauge = gauges.with_label_values(&[name]);
-            gauge.set(value);
-        };
-        self.ready.with_label_values(&[name]).set(fresh);
-        set(&self.queue, mean(queue as f64));
-        set(&self.kv, mean(kv));
-        [self.ready.collect(), self.queue.collect(), self.kv.collect(), self.per_pod_queue.collect()].concat()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_of_model_series_is_bounded() {
-        let metrics = Metrics::new();
-        metrics.model(&"x".repeat(MAX_NAME_BYTES + 1), "t").count_request(1);
-        for n in 0..MAX_MODELS + 5 {
-            metrics.model(&format!("m{n}"), "t").count_request(1);
-        }
-        assert!(metrics.models.len() <= MAX_MODELS + 1);
-        let page = metrics.render();
-        let other = r#"inference_model_request_total{model_name="other",target_model_name="other"} 7"#;
-        assert!(
-            page.contains(other),
-            "{}",
-            page.lines().find(|line| line.contains("other")).unwrap_or_default()
-        );
-        assert!(page.contains("# TYPE inference_model_request_total counter"));
-        assert!(!page.contains("xxxx"));
-    }
-
-    #[test]
-    fn results_of_reloads_are_zero_from_the_start() {
-        let page = Metrics::new().render();
-        for name in ["epp_config_reload_total", "epp_endpoints_reload_total"] {
-            for result in ["ok", "refused"] {
-                let line = format!("{name}{{result=\"{result}\"}} 0\n");
-                assert!(page.contains(&line), "{line}{page}");
-            }
-        }
-    }
-
-    #[test]
-    fn model_names_with_control_characters_have_no_series_of_their_own() {
-        let metrics = Metrics::new();
-        for (model, target) in
-            [("a\0b", "t"), ("m", "\u{1b}[31m"), ("m", "c\nd"), ("\u{9b}", "t"), ("\u{7f}", "t")]
-        {
-            metrics.model(model, target).count_request(1);
-        }
-        metrics.model("zürich/模型", "t").count_request(1);
-        let page = metrics.render();
-        let unprintable = |c: char| c.is_control() && c != '\n';
-        assert!(!page.contains(unprintable) && !page.contains("c\\nd"), "{page:?}");
-        for (pair, n) in [(("other", "other"), 5), (("zürich/模型", "t"), 1)] {
-            let line = format!(
-                "inference_model_request_total{{model_name=\"{}\",target_model_name=\"{}\"}} {n}\n",
-                pair.0, pair.1
-            );
-            assert!(page.contains(&line), "{line}");
-        }
-    }
-
-    #[test]
-    fn names_that_two_namespaces_share_are_told_apart() {
-        let (store, mut writer) = crate::datastore::store();
-        let upsert = |namespace: &str, name: &str| {
-            crate::discovery::Change::Upsert(epp_framework::endpoint::EndpointMeta {
-                name: name.into(),
-                namespace: namespace.into(),
-                address: "10.0.0.1".parse().unwrap(),
-                port: 1,
-                labels: std::collections::BTreeMap::new(),
-            })
-        };
-        writer.apply(vec![upsert("x", "a"), upsert("y", "a"), upsert("y", "b")], |_| {});
-        let metrics = Metrics::new();
-        PoolCollector::register(metrics.registry(), "p", store, Clock::start(), Duration::from_secs(1));
-        for pod in ["x/a", "y/a", "b"] {
-            let line =
-                format!("inference_pool_per_pod_queue_size{{model_server_pod=\"{pod}\",name=\"p\"}} 0\n");
-            assert!(metrics.render().contains(&line), "{pod}");
-        }
-    }
-}
+mod tests;

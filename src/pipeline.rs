@@ -4,17 +4,23 @@
 //! the same as in the pipeline before keeps living, so that a reload does not lose what it learned, unless something that
 //! it refers to is built anew.
 
+mod durations;
+
 use std::sync::Arc;
+use std::time::Duration;
 
 use epp_framework::endpoint::EndpointId;
-use epp_framework::lifecycle::{Hook, Observer, Producer};
+use epp_framework::lifecycle::{Hook, Observer, PrefixHit, PrefixReport, Producer};
 use epp_framework::parameters::Parameters;
 use epp_framework::plugin::{BuildContext, Discovery, Plugin};
 use epp_framework::request::{Headers, InferenceRequest};
 use epp_framework::slot::SlotNames;
+use prometheus::HistogramVec;
 
 use crate::config::build::{Composition, ProfilePlan};
 use crate::scheduling::{Profile, Scheduler, WeightedScorer};
+use crate::stopwatch::{Step, Stopwatch, timed};
+use durations::Durations;
 
 /// One plugin instance.
 #[derive(Clone)]
@@ -32,6 +38,10 @@ pub struct Pipeline {
     pub scheduler: Scheduler,
     producers: Vec<Arc<dyn Producer>>,
     observers: Vec<Arc<dyn Observer>>,
+    prefix_reports: Vec<Arc<dyn PrefixReport>>,
+    /// Which instance does which step.
+    steps: Vec<(Step, usize)>,
+    durations: Durations,
     /// Headers that some plugin reads.
     request_headers: Vec<&'static str>,
     /// Where the endpoints of the pool are listed, if the configuration says it.
@@ -55,12 +65,24 @@ impl Pipeline {
         };
         let producers = instances.iter().filter_map(|instance| instance.plugin.producer.clone()).collect();
         let observers = instances.iter().filter_map(|instance| instance.plugin.observer.clone()).collect();
+        let prefix_reports =
+            instances.iter().filter_map(|instance| instance.plugin.prefix_report.clone()).collect();
         let mut request_headers: Vec<_> =
             instances.iter().flat_map(|instance| instance.plugin.request_headers).copied().collect();
         request_headers.sort_unstable();
         request_headers.dedup();
         let discovery = composition.discovery.and_then(|at| instances[at].plugin.discovery.clone());
-        Self { instances, scheduler, producers, observers, request_headers, discovery }
+        Self {
+            steps: steps(composition, &instances),
+            durations: Durations::default(),
+            instances,
+            scheduler,
+            producers,
+            observers,
+            prefix_reports,
+            request_headers,
+            discovery,
+        }
     }
 
     /// The headers that plugins read, out of all that `find` knows by their names in lower case.
@@ -69,10 +91,50 @@ impl Pipeline {
     }
 
     /// Lets every producer leave its value on the request.
-    pub fn produce(&self, cx: &Hook<'_>, request: &mut InferenceRequest) {
-        for producer in &self.producers {
-            producer.produce(cx, request);
+    pub fn produce(&self, cx: &Hook<'_>, request: &mut InferenceRequest, watch: Option<Stopwatch<'_>>) {
+        for (at, producer) in self.producers.iter().enumerate() {
+            timed(watch, Step::Produce(at), || producer.produce(cx, request));
         }
+    }
+
+    /// Has the times of its plugins go into `family`, by extension point, type and name.
+    #[must_use]
+    pub fn observed_in(mut self, family: &HistogramVec) -> Self {
+        let labels = |&(step, at): &(Step, usize)| {
+            let Instance { name, type_name, .. } = &self.instances[at];
+            (step, [step.extension_point().to_owned(), (*type_name).to_owned(), name.clone()])
+        };
+        self.durations = Durations::resolve(family, self.steps.iter().map(labels));
+        self
+    }
+
+    /// Takes the series that `after`, which took over, does not have out of `family`.
+    pub fn retire(&self, after: &Self, family: &HistogramVec) {
+        self.durations.retire(&after.durations, family);
+    }
+
+    /// Whether the next request is one of those whose plugins are timed. Counts the requests.
+    pub fn next_is_timed(&self) -> bool {
+        self.durations.next_is_timed()
+    }
+
+    /// Observes what a step took.
+    pub fn observe(&self, step: Step, took: Duration) {
+        self.durations.observe(step, took);
+    }
+
+    /// What each prefix index knew of the request at `endpoint` before it was decided.
+    pub fn prefix_hits(
+        &self,
+        request: &InferenceRequest,
+        endpoint: EndpointId,
+    ) -> impl Iterator<Item = PrefixHit> {
+        self.prefix_reports.iter().filter_map(move |report| report.hit(request, endpoint))
+    }
+
+    /// Blocks in all prefix indices, once per endpoint that holds them.
+    pub fn n_prefix_entries(&self) -> usize {
+        self.prefix_reports.iter().map(|report| report.n_entries()).sum()
     }
 
     /// Tells every observer that an endpoint left.
@@ -109,6 +171,26 @@ fn build_instances(composition: &Composition, slots: &SlotNames, before: &[Insta
         }));
     }
     built.into_iter().map(|instance| instance.expect("the build order names every instance")).collect()
+}
+
+/// Which instance does which step, with the positions that [`Pipeline::build`] gives out.
+fn steps(composition: &Composition, instances: &[Instance]) -> Vec<(Step, usize)> {
+    let mut steps =
+        vec![(Step::PickProfiles, composition.handler), (Step::ProcessResults, composition.handler)];
+    for (profile, plan) in composition.profiles.iter().enumerate() {
+        steps.extend(plan.filters.iter().enumerate().map(|(at, &who)| (Step::Filter { profile, at }, who)));
+        steps.extend(
+            plan.scorers.iter().enumerate().map(|(at, &(who, _))| (Step::Score { profile, at }, who)),
+        );
+        steps.push((Step::Pick { profile }, plan.picker));
+    }
+    let those =
+        |has: fn(&Plugin) -> bool| (0..instances.len()).filter(move |&who| has(&instances[who].plugin));
+    let producers = those(|plugin| plugin.producer.is_some()).enumerate();
+    let commits = those(|plugin| plugin.commit.is_some()).enumerate();
+    steps.extend(producers.map(|(at, who)| (Step::Produce(at), who)));
+    steps.extend(commits.map(|(at, who)| (Step::Commit(at), who)));
+    steps
 }
 
 fn build_profile(plan: &ProfilePlan, instances: &[Instance]) -> Profile {

@@ -21,6 +21,7 @@ use crate::pipeline::Pipeline;
 use crate::raw_request::Subset;
 use crate::recorder::{DecisionRecord, Recorder};
 use crate::scheduling::{self, NoDecision, Occasion, Reservations, Scratch};
+use crate::stopwatch::Stopwatch;
 
 /// One pool.
 pub struct PoolState {
@@ -85,7 +86,7 @@ impl PoolState {
     /// Makes a pool; `build` makes its first pipeline over the pool's slots.
     pub fn new(parts: PoolParts, clock: Clock, build: impl FnOnce(&SlotNames) -> Pipeline) -> Self {
         let slots = SlotNames::default();
-        let pipeline = ArcSwap::from_pointee(build(&slots));
+        let pipeline = ArcSwap::from_pointee(build(&slots).observed_in(&parts.metrics.plugins));
         let rng = SmallRng::seed_from_u64(parts.seed);
         Self {
             name: parts.name,
@@ -112,7 +113,8 @@ impl PoolState {
 
     /// Lets new requests begin with another pipeline; those under way keep theirs.
     pub fn swap_pipeline(&self, pipeline: Pipeline) {
-        self.pipeline.store(Arc::new(pipeline));
+        let pipeline = Arc::new(pipeline.observed_in(&self.metrics.plugins));
+        self.pipeline.swap(pipeline.clone()).retire(&pipeline, &self.metrics.plugins);
     }
 
     /// Decides where a request goes; see [`scheduling`].
@@ -122,6 +124,7 @@ impl PoolState {
         request: &InferenceRequest,
         subset: &Subset,
         cost: Cost,
+        watch: Option<Stopwatch<'_>>,
     ) -> Result<Placed, NoDecision> {
         // Nothing else in a decision waits. A free lock is taken without a look at the clock.
         let mut deciding = self.deciding.try_lock_for(self.decision_timeout).ok_or(NoDecision::TooLate)?;
@@ -131,14 +134,22 @@ impl PoolState {
         let mut rng = SmallRng::seed_from_u64(rng.random());
         let now = self.clock.now();
         let subset = &subset.resolve(&pool);
-        let occasion = Occasion { request, pool: &pool, subset, staleness: self.staleness, cost, now };
+        let occasion = Occasion { request, pool: &pool, subset, staleness: self.staleness, cost, now, watch };
         let (decision, reservations) = pipeline.scheduler.decide(&occasion, scratch, &mut rng, recorder)?;
         let scores: Vec<_> = deciding.scratch.scores(decision.primary).collect();
         drop(deciding);
+        let first = pool.endpoints[decision.targets[0] as usize].id;
+        pipeline.prefix_hits(request, first).for_each(|hit| self.metrics.observe_prefix(hit));
         let destination = |index: u32| pool.endpoints[index as usize].destination.as_str();
         let destinations: Vec<&str> = decision.targets.iter().map(|&index| destination(index)).collect();
         let scores = scores.into_iter().map(|(index, score)| (destination(index).to_owned(), score));
         Ok(Placed { destination: destinations.join(","), reservations, scores: scores.collect() })
+    }
+
+    /// The metrics page.
+    pub fn metrics_page(&self) -> String {
+        self.metrics.set_prefix_entries(self.pipeline().n_prefix_entries());
+        self.metrics.render()
     }
 
     /// How long a request may wait for its decision.
@@ -203,7 +214,7 @@ mod tests {
         let pool = PoolState::new(parts, Clock::start(), |slots| Pipeline::build(&composition, slots, None));
         let decide = || {
             let (request, cost) = (InferenceRequest::default(), Cost::default());
-            pool.decide(&pool.pipeline(), &request, &Subset::Any, cost).unwrap_err()
+            pool.decide(&pool.pipeline(), &request, &Subset::Any, cost, None).unwrap_err()
         };
         assert_eq!(decide(), NoDecision::NoCandidates);
         let held = pool.deciding.lock();

@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 
 use crate::raw_request::Subset;
 use crate::recorder::{CandidateRecord, DecisionRecord, Eligibility, MAX_CANDIDATES, Recorder};
+use crate::stopwatch::{Step, Stopwatch, timed};
 
 /// A scorer with its weight in one profile.
 pub struct WeightedScorer {
@@ -68,6 +69,15 @@ pub struct Occasion<'a> {
     pub cost: Cost,
     /// When.
     pub now: Timestamp,
+    /// Takes the time of its plugins.
+    pub watch: Option<Stopwatch<'a>>,
+}
+
+/// The profile that runs, and who takes the time of its plugins.
+#[derive(Clone, Copy)]
+struct Turn<'a> {
+    profile: usize,
+    watch: Option<Stopwatch<'a>>,
 }
 
 /// What every decision of a pool reuses; guarded by the pool's lock.
@@ -172,18 +182,18 @@ impl Scheduler {
         rng: &mut SmallRng,
         record: &mut DecisionRecord,
     ) -> Result<(Decision, Reservations), Unschedulable> {
-        let &Occasion { request, pool, now, .. } = occasion;
+        let &Occasion { request, pool, now, watch, .. } = occasion;
         let mut runs = ProfileRuns::new();
         // A handler that never stops asking is cut off: no profile needs to run more than once.
         while runs.len() < self.profiles.len() {
             let cycle = Cycle { request, pool, loads, runs: &runs, now };
-            let next = self.handler.next(&cycle, &self.names);
+            let next = timed(watch, Step::PickProfiles, || self.handler.next(&cycle, &self.names));
             if next.is_empty() {
                 break;
             }
             for profile in next {
                 let cycle = Cycle { request, pool, loads, runs: &runs, now };
-                let picks = self.run_profile(profile, &cycle, scratch, rng, record);
+                let picks = self.run_profile(Turn { profile, watch }, &cycle, scratch, rng, record);
                 if scratch.keep_scores && picks.is_some() && !self.profiles[profile].scorers.is_empty() {
                     keep_scores(profile, scratch);
                 }
@@ -194,12 +204,12 @@ impl Scheduler {
             return Err(Unschedulable::NoProfileRun);
         }
         let cycle = Cycle { request, pool, loads, runs: &runs, now };
-        let decision = self.handler.decide(&cycle, &self.names)?;
+        let decision = timed(watch, Step::ProcessResults, || self.handler.decide(&cycle, &self.names))?;
         record.picked.extend(decision.targets.iter().map(|&index| pool.endpoints[index as usize].clone()));
         let target = pool.endpoints[decision.targets[0] as usize].clone();
         let reservations = Reservations::from_iter([Reservation::new(target, occasion.cost)]);
-        for commit in &self.commits {
-            commit.commit(&cycle, &decision);
+        for (at, commit) in self.commits.iter().enumerate() {
+            timed(watch, Step::Commit(at), || commit.commit(&cycle, &decision));
         }
         Ok((decision, reservations))
     }
@@ -207,19 +217,21 @@ impl Scheduler {
     /// Runs one profile; `None` when its filters leave nobody.
     fn run_profile(
         &self,
-        at: usize,
+        turn: Turn<'_>,
         cycle: &Cycle<'_>,
         scratch: &mut Scratch,
         rng: &mut SmallRng,
         record: &mut DecisionRecord,
     ) -> Option<Picks> {
-        let profile = &self.profiles[at];
-        let record = record.add_profile(&self.names[at]);
+        let Turn { profile: number, watch } = turn;
+        let profile = &self.profiles[number];
+        let record = record.add_profile(&self.names[number]);
         record.scorers.extend(profile.scorers.iter().map(|scorer| (scorer.name.clone(), scorer.weight)));
         scratch.live.clone_from(&scratch.eligible);
         let mut candidates = Candidates::new(cycle.pool, cycle.loads, &mut scratch.live);
-        for filter in &profile.filters {
-            filter.filter(cycle, &mut candidates, rng);
+        for (at, filter) in profile.filters.iter().enumerate() {
+            let step = Step::Filter { profile: number, at };
+            timed(watch, step, || filter.filter(cycle, &mut candidates, rng));
             if candidates.is_empty() {
                 record.dropped = scratch.eligible.len();
                 return None;
@@ -228,9 +240,11 @@ impl Scheduler {
         let n = candidates.len();
         record.dropped = scratch.eligible.len() - n;
         let Scratch { scores, totals, ranked, .. } = scratch;
-        score(profile, cycle, &candidates, scores, totals);
+        profile.score(turn, cycle, &candidates, (scores, totals));
         let mut picks = Picks::new();
-        profile.picker.pick(cycle, &candidates, totals, rng, &mut picks);
+        timed(watch, Step::Pick { profile: number }, || {
+            profile.picker.pick(cycle, &candidates, totals, rng, &mut picks);
+        });
         record_candidates(record, &candidates, &Scores { by_scorer: scores, totals }, &picks, ranked);
         for position in &mut picks {
             *position = candidates.at(*position as usize).index;
@@ -239,24 +253,26 @@ impl Scheduler {
     }
 }
 
-/// Fills `scores` (one run of n per scorer, clamped) and `totals` (weighted sums).
-fn score(
-    profile: &Profile,
-    cycle: &Cycle<'_>,
-    candidates: &Candidates<'_>,
-    scores: &mut Vec<f64>,
-    totals: &mut Vec<f64>,
-) {
-    let n = candidates.len();
-    scores.clear();
-    scores.resize(n * profile.scorers.len(), 0.0);
-    totals.clear();
-    totals.resize(n, 0.0);
-    for (scorer, scores) in profile.scorers.iter().zip(scores.chunks_exact_mut(n)) {
-        scorer.scorer.score(cycle, candidates, scores);
-        for (score, total) in scores.iter_mut().zip(totals.iter_mut()) {
-            *score = if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) };
-            *total += *score * scorer.weight;
+impl Profile {
+    /// Fills `scores` (one run of n per scorer, clamped) and `totals` (weighted sums).
+    fn score(
+        &self,
+        Turn { profile, watch }: Turn<'_>,
+        cycle: &Cycle<'_>,
+        candidates: &Candidates<'_>,
+        (scores, totals): (&mut Vec<f64>, &mut Vec<f64>),
+    ) {
+        let n = candidates.len();
+        scores.clear();
+        scores.resize(n * self.scorers.len(), 0.0);
+        totals.clear();
+        totals.resize(n, 0.0);
+        for (at, (scorer, scores)) in self.scorers.iter().zip(scores.chunks_exact_mut(n)).enumerate() {
+            timed(watch, Step::Score { profile, at }, || scorer.scorer.score(cycle, candidates, scores));
+            for (score, total) in scores.iter_mut().zip(totals.iter_mut()) {
+                *score = if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) };
+                *total += *score * scorer.weight;
+            }
         }
     }
 }

@@ -20,6 +20,24 @@ pub trait Producer: Send + Sync {
     fn produce(&self, cx: &Hook<'_>, request: &mut InferenceRequest);
 }
 
+/// What an index of prompts' beginnings tells of itself, for metrics.
+pub trait PrefixReport: Send + Sync {
+    /// Blocks in the index, once per endpoint that holds them.
+    fn n_entries(&self) -> usize;
+
+    /// What the index knew of `endpoint` when the producer saw the request; `None` if it did not see it.
+    fn hit(&self, request: &InferenceRequest, endpoint: EndpointId) -> Option<PrefixHit>;
+}
+
+/// How much of a prompt an endpoint holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrefixHit {
+    /// Bytes from its beginning, in full blocks.
+    pub bytes: usize,
+    /// Bytes that were looked for, in full blocks.
+    pub of_bytes: usize,
+}
+
 /// Is told what happens to the pool.
 pub trait Observer: Send + Sync {
     /// The endpoint left the pool. Its slot is given to another endpoint only after every observer returned.

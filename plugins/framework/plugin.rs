@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::lifecycle::{Observer, Producer};
+use crate::lifecycle::{Observer, PrefixReport, Producer};
 use crate::parameters::{Parameter, Parameters};
 use crate::scheduling::{Commit, Filter, Picker, ProfileHandler, Scorer};
 use crate::slot::{RequestSlot, SlotNames};
@@ -27,6 +27,8 @@ pub struct Plugin {
     pub commit: Option<Arc<dyn Commit>>,
     /// Is told of every endpoint that leaves.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Tells of its prefix index.
+    pub prefix_report: Option<Arc<dyn PrefixReport>>,
     /// Says where the pool's endpoints are listed; used if the configuration refers to it.
     pub discovery: Option<Discovery>,
     /// Headers, in lower case, that it reads from [`InferenceRequest`](crate::request::InferenceRequest); others are

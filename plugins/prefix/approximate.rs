@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use epp_framework::endpoint::EndpointId;
-use epp_framework::lifecycle::{Hook, Observer, Producer};
+use epp_framework::lifecycle::{Hook, Observer, PrefixHit, PrefixReport, Producer};
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
 use epp_framework::plugin::BuildContext;
 use epp_framework::request::InferenceRequest;
@@ -93,6 +93,19 @@ impl Commit for ApproximatePrefix {
         if let Some(endpoint) = cycle.pool.endpoints.get(first as usize) {
             self.index.insert(endpoint.id, &found.hashes);
         }
+    }
+}
+
+impl PrefixReport for ApproximatePrefix {
+    fn n_entries(&self) -> usize {
+        self.index.n_entries()
+    }
+
+    fn hit(&self, request: &InferenceRequest, endpoint: EndpointId) -> Option<PrefixHit> {
+        let found = self.slot.get(request)?;
+        let bytes = |n_blocks: usize| n_blocks.saturating_mul(self.block_size);
+        let n_held = found.matches.n_blocks(endpoint) as usize;
+        Some(PrefixHit { bytes: bytes(n_held), of_bytes: bytes(found.hashes.len()) })
     }
 }
 

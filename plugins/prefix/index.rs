@@ -208,6 +208,12 @@ impl Index {
         self.writer.lock().shards.iter().map(Shard::n_blocks).sum()
     }
 
+    /// Number of blocks, each once per endpoint that holds it.
+    pub fn n_entries(&self) -> usize {
+        let writer = self.writer.lock();
+        writer.slots.iter().filter_map(|slot| slot.owner.as_ref()).map(|owner| owner.blocks.len()).sum()
+    }
+
     /// Bytes on the heap, but for what the allocator adds.
     pub fn memory_bytes(&self) -> usize {
         let writer = self.writer.lock();

@@ -31,7 +31,8 @@ fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
         scorer: Some(Arc::new(PrefixCacheScorer { matches: prefix.slot() })),
         producer: Some(prefix.clone()),
         commit: Some(prefix.clone()),
-        observer: Some(prefix),
+        observer: Some(prefix.clone()),
+        prefix_report: Some(prefix),
         ..Plugin::default()
     }
 }

@@ -7,6 +7,7 @@ use epp_framework::request::Prompt;
 use epp_framework::scheduling::Decision;
 use epp_framework::snapshot::Snapshot;
 use epp_framework::time::Timestamp;
+use prometheus::core::Collector;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -50,7 +51,7 @@ impl Rig {
     fn send(&self, pipeline: &Pipeline) -> (f64, u32) {
         let prompt = Prompt::Text("a conversation that goes on. ".repeat(40));
         let mut request = InferenceRequest { prompt, ..InferenceRequest::default() };
-        pipeline.produce(&Hook { now: NOW, pool: &self.pool }, &mut request);
+        pipeline.produce(&Hook { now: NOW, pool: &self.pool }, &mut request, None);
         let (record, decision) = self.decide(pipeline, &request);
         let profile = &record.profiles()[0];
         let at =
@@ -59,15 +60,20 @@ impl Rig {
         (scores.fold(0.0, f64::max), decision.targets[0])
     }
 
-    fn decide(&self, pipeline: &Pipeline, request: &InferenceRequest) -> (DecisionRecord, Decision) {
-        let occasion = Occasion {
+    fn occasion<'a>(&'a self, request: &'a InferenceRequest) -> Occasion<'a> {
+        Occasion {
             request,
             pool: &self.pool,
             subset: &Subset::Any,
             staleness: Duration::from_secs(1),
             cost: Cost::default(),
             now: NOW,
-        };
+            watch: None,
+        }
+    }
+
+    fn decide(&self, pipeline: &Pipeline, request: &InferenceRequest) -> (DecisionRecord, Decision) {
+        let occasion = self.occasion(request);
         let (mut recorder, mut rng) = (Recorder::default(), SmallRng::seed_from_u64(1));
         let decided = pipeline.scheduler.decide(&occasion, &mut Scratch::default(), &mut rng, &mut recorder);
         let (decision, _reservations) = decided.expect("somebody is left");
@@ -150,6 +156,89 @@ fn only_headers_that_a_plugin_reads_reach_the_request() {
     assert_eq!(format!("{headers:?}"), r#"["test-epp-endpoint-selection"]"#, "values are not printed");
     let request = InferenceRequest { headers, ..InferenceRequest::default() };
     assert_eq!(rig.decide(&pipeline, &request).1.targets[0], 1);
+}
+
+/// Series of plugins: extension point, type and name, and how often it was observed.
+fn observed(family: &HistogramVec) -> Vec<(String, u64)> {
+    let mut series = Vec::new();
+    for shown in family.collect() {
+        for metric in shown.get_metric() {
+            let value = |name| {
+                metric.get_label().iter().find(|label| label.name() == name).map_or("", |label| label.value())
+            };
+            let labels = [value("extension_point"), value("plugin_type"), value("plugin_name")].join(" ");
+            series.push((labels, metric.get_histogram().get_sample_count()));
+        }
+    }
+    series.sort();
+    series
+}
+
+#[test]
+fn plugins_are_observed_by_extension_point_type_and_name_and_leave_with_their_configuration() {
+    let (rig, metrics) = (Rig::new(), crate::metrics::Metrics::new());
+    let (filter, filtered) = ("- {type: low-queue-filter, name: low}\n", "  - pluginRef: low\n");
+    let before = rig.build(&config("mine", filter, "", filtered), None).observed_in(&metrics.plugins);
+    let watch = Stopwatch { now: &|| NOW, took: &|step, took| before.observe(step, took) };
+    let mut request = InferenceRequest::default();
+    before.produce(&Hook { now: NOW, pool: &rig.pool }, &mut request, Some(watch));
+    let occasion = Occasion { watch: Some(watch), ..rig.occasion(&request) };
+    let (mut recorder, mut rng) = (Recorder::default(), SmallRng::seed_from_u64(1));
+    let decided = before.scheduler.decide(&occasion, &mut Scratch::default(), &mut rng, &mut recorder);
+    assert!(decided.is_ok());
+    let all = [
+        "DataProducer prefix-cache-scorer mine",
+        "Filter low-queue-filter low",
+        "Picker max-score-picker max-score-picker",
+        "PreRequest prefix-cache-scorer mine",
+        "ProcessProfilesResults single-profile-handler single-profile-handler",
+        "ProfilePicker single-profile-handler single-profile-handler",
+        "Scorer prefix-cache-scorer mine",
+    ];
+    assert_eq!(observed(&metrics.plugins), all.map(|labels| (labels.to_owned(), 1)));
+
+    let after = rig.build(&config("yours", "", "", ""), Some(&before)).observed_in(&metrics.plugins);
+    before.retire(&after, &metrics.plugins);
+    let left = [
+        ("DataProducer prefix-cache-scorer yours", 0),
+        ("Picker max-score-picker max-score-picker", 1),
+        ("PreRequest prefix-cache-scorer yours", 0),
+        ("ProcessProfilesResults single-profile-handler single-profile-handler", 1),
+        ("ProfilePicker single-profile-handler single-profile-handler", 1),
+        ("Scorer prefix-cache-scorer yours", 0),
+    ];
+    assert_eq!(observed(&metrics.plugins), left.map(|(labels, n)| (labels.to_owned(), n)));
+}
+
+#[test]
+fn one_request_in_sixteen_is_timed_from_the_first_on() {
+    let pipeline = Rig::new().build(&config("p", "", "", ""), None);
+    assert!((0..40).all(|_| !pipeline.next_is_timed()), "nobody wants to know");
+    let pipeline = pipeline.observed_in(&crate::metrics::Metrics::new().plugins);
+    let timed: Vec<_> = (0..40).filter(|_| pipeline.next_is_timed()).collect();
+    assert_eq!(timed, [0, 16, 32]);
+}
+
+#[test]
+fn prefix_indices_tell_what_they_hold_and_what_they_knew() {
+    let rig = Rig::new();
+    let pipeline = rig.build(&config("p", "", "hashBlockSize: 32", ""), None);
+    let hook = Hook { now: NOW, pool: &rig.pool };
+    let hits = |prompt: &str, slot: Option<u32>| {
+        let prompt = Prompt::Text(prompt.to_owned());
+        let mut request = InferenceRequest { prompt, ..InferenceRequest::default() };
+        pipeline.produce(&hook, &mut request, None);
+        let picked = rig.decide(&pipeline, &request).1.targets[0];
+        let endpoint = rig.pool.endpoints[slot.unwrap_or(picked) as usize].id;
+        (picked, pipeline.prefix_hits(&request, endpoint).collect::<Vec<_>>())
+    };
+    let hit = |bytes, of_bytes| vec![PrefixHit { bytes, of_bytes }];
+    let (home, first) = hits(&"a".repeat(100), None);
+    assert_eq!((first, pipeline.n_prefix_entries()), (hit(0, 96), 3), "it is asked before it learns");
+    assert_eq!(hits(&format!("{}{}", "a".repeat(64), "b".repeat(64)), Some(home)).1, hit(64, 128));
+    assert_eq!(hits("short", None).1, hit(0, 0));
+    assert_eq!(pipeline.n_prefix_entries(), 5);
+    assert_eq!(pipeline.prefix_hits(&InferenceRequest::default(), rig.pool.endpoints[0].id).count(), 0);
 }
 
 #[track_caller]

@@ -2,7 +2,8 @@
 
 mod fakes;
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use epp_framework::parameters::ParameterValue;
 use smallvec::smallvec;
@@ -228,4 +229,40 @@ fn two_endpoints_are_two_targets_of_which_the_first_carries_the_load() {
     assert_eq!(record.picked.iter().map(|endpoint| endpoint.id.slot).collect::<Vec<_>>(), [3, 1]);
     assert_eq!(record.profiles()[0].candidates.iter().filter(|candidate| candidate.picked).count(), 2);
     assert_eq!((reservations.len(), rig.in_flight()), (1, vec![0, 0, 0, 1]));
+}
+
+/// A filter that takes some time: the clock goes on by as much.
+struct Slow(&'static AtomicU64, u64);
+
+impl Filter for Slow {
+    fn filter(&self, _cycle: &Cycle<'_>, _candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
+        self.0.fetch_add(self.1, Relaxed);
+    }
+}
+
+#[test]
+fn a_stopwatch_is_told_of_every_plugin_that_ran_and_what_it_took() {
+    static CLOCK: AtomicU64 = AtomicU64::new(0);
+    let scorers = [(1.0, given(&[Some(1.0)])), (1.0, given(&[Some(0.5)]))];
+    let filters: [Arc<dyn Filter>; 2] = [Arc::new(Slow(&CLOCK, 700)), Arc::new(Keep(&[1, 2]))];
+    let mut scheduler = scheduler([profile(filters, scorers)]);
+    scheduler.commits = vec![Arc::new(Recalls::default()), Arc::new(Recalls::default())];
+    let told = RefCell::new(Vec::new());
+    // Each look at the clock takes one nanosecond, so every step takes one, and whatever else its plugin does.
+    let now = || Timestamp(CLOCK.fetch_add(1, Relaxed));
+    let took = |step, took: Duration| told.borrow_mut().push((step, took.as_nanos()));
+    let watch = Stopwatch { now: &now, took: &took };
+    Rig::new(3).decide_under(Some(watch), &scheduler).expect("two are left");
+    let want = [
+        (Step::PickProfiles, 1),
+        (Step::Filter { profile: 0, at: 0 }, 701),
+        (Step::Filter { profile: 0, at: 1 }, 1),
+        (Step::Score { profile: 0, at: 0 }, 1),
+        (Step::Score { profile: 0, at: 1 }, 1),
+        (Step::Pick { profile: 0 }, 1),
+        (Step::ProcessResults, 1),
+        (Step::Commit(0), 1),
+        (Step::Commit(1), 1),
+    ];
+    assert_eq!(*told.borrow(), want);
 }

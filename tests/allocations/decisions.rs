@@ -1,16 +1,19 @@
 //! The scheduler under some configuration, deciding on one request again and again: entry point [`Decisions`].
 //!
-//! Shared by the bench and the test that count allocations. No lock, no clock: both belong to the pool around it.
+//! Shared by the bench and the test that count allocations. No lock: it belongs to the pool around it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use epp::clock::Clock;
 use epp::config::build;
+use epp::metrics::Metrics;
 use epp::pipeline::Pipeline;
 use epp::raw_request::Subset;
 use epp::recorder::Recorder;
 use epp::scheduling::{Occasion, Scratch};
+use epp::stopwatch::Stopwatch;
 use epp_framework::endpoint::{Cost, Endpoint, EndpointId, EndpointMeta, ScrapedLoad};
 use epp_framework::lifecycle::Hook;
 use epp_framework::lora::LoraAdapters;
@@ -32,6 +35,7 @@ const COST: Cost = Cost { requests: 1, prompt_tokens: 128, output_tokens: 64 };
 
 /// A pool of fresh and idle endpoints, a request, and what a pool keeps between decisions.
 pub(crate) struct Decisions {
+    clock: Clock,
     pipeline: Pipeline,
     /// The request, which may be changed between decisions.
     pub(crate) request: InferenceRequest,
@@ -72,8 +76,10 @@ impl Decisions {
             target_model: ADAPTER.to_owned(),
             ..InferenceRequest::default()
         };
+        let pipeline = Pipeline::build(&composition, &SlotNames::default(), None);
         let mut decisions = Self {
-            pipeline: Pipeline::build(&composition, &SlotNames::default(), None),
+            clock: Clock::start(),
+            pipeline: pipeline.observed_in(&Metrics::new().plugins),
             request,
             pool: Snapshot { endpoints: (0..n_endpoints).map(endpoint).collect() },
             scratch: Scratch::default(),
@@ -85,14 +91,17 @@ impl Decisions {
     }
 
     fn produce(&mut self) {
-        self.pipeline.produce(&Hook { now: NOW, pool: &self.pool }, &mut self.request);
+        self.pipeline.produce(&Hook { now: NOW, pool: &self.pool }, &mut self.request, None);
     }
 
-    /// Decides once, and gives the reservation back.
+    /// Decides once, and gives the reservation back. As in a pool, the plugins of some decisions are timed.
     pub(crate) fn decide(&mut self) {
-        let Self { pipeline, request, pool, scratch, rng, recorder } = self;
+        let Self { clock, pipeline, request, pool, scratch, rng, recorder } = self;
+        let stopwatch = Stopwatch { now: &|| clock.now(), took: &|step, took| pipeline.observe(step, took) };
+        let watch = pipeline.next_is_timed().then_some(stopwatch);
         let staleness = Duration::from_secs(1);
-        let occasion = Occasion { request, pool, subset: &Subset::Any, staleness, cost: COST, now: NOW };
+        let subset = &Subset::Any;
+        let occasion = Occasion { request, pool, subset, staleness, cost: COST, now: NOW, watch };
         let decided = pipeline.scheduler.decide(&occasion, scratch, rng, recorder);
         decided.expect("the pool has endpoints");
     }

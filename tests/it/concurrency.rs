@@ -29,8 +29,8 @@ fn place(pool: &PoolState, prompt: String) -> Placed {
     let pipeline = pool.pipeline();
     let cost = Cost { requests: 1, prompt_tokens: prompt.len() as u64 / 4, output_tokens: 16 };
     let mut request = InferenceRequest { prompt: Prompt::Text(prompt), ..InferenceRequest::default() };
-    pipeline.produce(&Hook { now: pool.clock.now(), pool: &pool.store.snapshot() }, &mut request);
-    pool.decide(&pipeline, &request, &Subset::Any, cost).expect("the pool has endpoints")
+    pipeline.produce(&Hook { now: pool.clock.now(), pool: &pool.store.snapshot() }, &mut request, None);
+    pool.decide(&pipeline, &request, &Subset::Any, cost, None).expect("the pool has endpoints")
 }
 
 /// Requests in flight by endpoint.

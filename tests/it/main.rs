@@ -14,6 +14,7 @@ mod health;
 mod hermetic;
 mod invariants;
 mod lifecycle;
+mod metrics;
 mod model_servers;
 mod older_guide;
 mod operations_guide;

@@ -17,7 +17,7 @@ const SCORERS: &str = include_str!("fixtures/config/v051-scorers.yaml");
 
 fn decide(pool: &PoolState, target_model: &str) -> Result<String, NoDecision> {
     let request = InferenceRequest { target_model: target_model.into(), ..InferenceRequest::default() };
-    let placed = pool.decide(&pool.pipeline(), &request, &Subset::Any, Cost::default());
+    let placed = pool.decide(&pool.pipeline(), &request, &Subset::Any, Cost::default(), None);
     placed.map(|placed| placed.destination)
 }
 

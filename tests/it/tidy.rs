@@ -59,6 +59,7 @@ const PURE: &[&str] = &[
     "src/raw_request.rs",
     "src/scheduling.rs",
     "src/scheduling/*",
+    "src/stopwatch.rs",
     "src/rejection.rs",
     "src/flow_control/bands.rs",
     "src/ext_proc/exchange.rs",

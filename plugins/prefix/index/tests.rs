@@ -100,6 +100,7 @@ fn check(capacity: u32, steps: Vec<Step>, probes: &[Vec<u64>]) -> Result<(), Tes
             }
         }
         prop_assert_eq!(index.n_blocks(), model.n_blocks());
+        prop_assert_eq!(index.n_entries(), model.used.values().map(VecDeque::len).sum::<usize>());
         prop_assert!(model.used.values().all(|used| used.len() <= capacity));
     }
     for (&slot, &generation) in &generations {

@@ -23,6 +23,7 @@ use smallvec::SmallVec;
 use super::super::{NoDecision, Occasion, Profile, Reservations, Scheduler, Scratch, WeightedScorer};
 use crate::raw_request::Subset;
 use crate::recorder::{DecisionRecord, Recorder};
+use crate::stopwatch::Stopwatch;
 
 const NOW: Timestamp = Timestamp(1);
 const STALENESS: Duration = Duration::from_secs(1);
@@ -57,8 +58,17 @@ impl Rig {
     }
 
     pub(super) fn decide(&mut self, scheduler: &Scheduler) -> Result<(Decision, Reservations), NoDecision> {
+        self.decide_under(None, scheduler)
+    }
+
+    /// Decides with somebody who takes the time of the plugins.
+    pub(super) fn decide_under(
+        &mut self,
+        watch: Option<Stopwatch<'_>>,
+        scheduler: &Scheduler,
+    ) -> Result<(Decision, Reservations), NoDecision> {
         let Self { pool, scratch, rng, recorder, request, subset, cost } = self;
-        let occasion = Occasion { request, pool, subset, staleness: STALENESS, cost: *cost, now: NOW };
+        let occasion = Occasion { request, pool, subset, staleness: STALENESS, cost: *cost, now: NOW, watch };
         scheduler.decide(&occasion, scratch, rng, recorder)
     }
 

@@ -20,7 +20,8 @@ use epp::datastore;
 use epp::director::{Director, Rules};
 use epp::discovery::Change;
 use epp::ext_proc::{ExtProc, Limits, Options};
-use epp::metrics::{Metrics, PoolCollector};
+use epp::metrics::Metrics;
+use epp::metrics::pool::PoolCollector;
 use epp::pipeline::Pipeline;
 use epp::pool::{PoolParts, PoolState};
 use epp_framework::endpoint::{Endpoint, EndpointMeta, ScrapedLoad};
@@ -136,7 +137,7 @@ impl Hermetic {
 
     /// The metrics page.
     pub(crate) fn metrics(&self) -> String {
-        self.pool.metrics.render()
+        self.pool.metrics_page()
     }
 
     /// What is still held: running requests, open streams, requests and tokens in flight.
