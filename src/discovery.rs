@@ -4,6 +4,7 @@
 
 pub mod file;
 pub mod file_source;
+pub mod index;
 
 use std::collections::HashMap;
 

@@ -66,6 +66,7 @@ const PURE: &[&str] = &[
     "src/ext_proc/exchange/*",
     "src/ext_proc/reply.rs",
     "src/discovery/index.rs",
+    "src/discovery/index/*",
     "src/scrape/exposition.rs",
     "src/scrape/exposition/*",
     "src/sim/engine*",

@@ -1,0 +1,190 @@
+//! What a cluster says of one pool, as the datastore wants it; [`PoolIndex`] is the entry point. Pure.
+//!
+//! A source tells [`Event`]s, then asks for an [`Update`]: what changed since it last asked. Telling costs little, so
+//! whatever is ready may be told first. What an update says is a function of the last state of each object, whatever
+//! the order in which objects came, so duplicates, reordering between objects and a relist change nothing. Events of
+//! one name count in the order told: an older state that comes late counts until the next event of that name or relist.
+//!
+//! *One pool, one namespace.* The source follows the objects of the pool's namespace, so names are unique. It tells an
+//! object whose deletion has begun as deleted, fills in the defaults of the API (such as a reference's group), and
+//! picks the API group where a kind exists in several.
+//!
+//! *Only pods that could serve are kept:* ready ones that the pool selects and that have an address. While no pool is
+//! known that is none. A pool that comes or selects otherwise may therefore have pods that the index has forgotten:
+//! [`Update::relist_pods`] asks the source to drop its watch of pods and begin another, whose first list it tells as
+//! [`Told::Reset`]. Until then pods that no longer match are gone, and those that still do stay. A pool that goes takes
+//! its pods along; objectives, rewrites and models are kept, because nothing would bring them back when it returns.
+//!
+//! *Endpoints.* One per pod and target port, with the pod's labels. With one target port it is called like the pod, as
+//! v1.0.1 does; with several `<pod>-rank-<position of the port>`, as later versions do. The address is the first one
+//! that is usable, also of a pod with two stacks. Annotations ([`ACTIVE_PORTS`](endpoints::ACTIVE_PORTS)) may restrict
+//! a pod to some of the ports. If two pods claim one destination, because the end of the older one is told late, the
+//! one that started last has it; the other gets it back should that one go first.
+
+pub mod endpoints;
+pub mod objects;
+pub mod rewrites;
+
+use std::collections::BTreeMap;
+
+use epp_framework::endpoint::EndpointMeta;
+
+use self::endpoints::{Member, PodState, PoolSpec, endpoints};
+use self::objects::{Objects, Told};
+use self::rewrites::{InferenceModel, ModelRewrite, PoolRef, Rewrites, model_priorities};
+use super::{Change, diff};
+
+/// Something that a source tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The pool is so now, or is gone.
+    Pool(Option<PoolSpec>),
+    /// Of pods.
+    Pods(Told<PodState>),
+    /// Of objectives.
+    Objectives(Told<Objective>),
+    /// Of `InferenceModelRewrite`s.
+    Rewrites(Told<ModelRewrite>),
+    /// Of `InferenceModel`s, which v0.5.1 has in place of the latter two.
+    Models(Told<InferenceModel>),
+}
+
+/// An `InferenceObjective`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Objective {
+    /// Its name, which requests give.
+    pub name: String,
+    /// The pool it is for.
+    pub pool: PoolRef,
+    /// Priority; unset means 0, negative means sheddable.
+    pub priority: Option<i32>,
+}
+
+/// What changed since the last update.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Changes of endpoints, removals first. After all of them, no two endpoints have the same destination.
+    pub changes: Vec<Change>,
+    /// Priority by objective, if that may have changed.
+    pub objectives: Option<BTreeMap<String, i32>>,
+    /// Priority by model, as `InferenceModel`s say, if that may have changed.
+    pub model_priorities: Option<BTreeMap<String, i32>>,
+    /// The rules by which models are rewritten, if they may have changed.
+    pub rewrites: Option<Rewrites>,
+    /// The pods must be listed again: of those that match now, not all were kept. Said once.
+    pub relist_pods: bool,
+    /// Whether the pool is known and its pods were listed; health follows it.
+    pub synced: bool,
+}
+
+/// The objects of one pool.
+pub struct PoolIndex {
+    namespace: String,
+    pool: PoolRef,
+    spec: Option<PoolSpec>,
+    spec_changed: bool,
+    pods: Objects<Member>,
+    pods_listed: bool,
+    relist_pods: bool,
+    /// What updates have said so far.
+    endpoints: Vec<EndpointMeta>,
+    objectives: Objects<i32>,
+    rewrites: Objects<ModelRewrite>,
+    models: Objects<InferenceModel>,
+}
+
+impl PoolIndex {
+    /// Makes the index of `pool` in `namespace`, of which nothing is known yet.
+    pub fn new(namespace: String, pool: PoolRef) -> Self {
+        Self {
+            namespace,
+            pool,
+            spec: None,
+            spec_changed: false,
+            pods: Objects::default(),
+            pods_listed: false,
+            relist_pods: false,
+            endpoints: Vec::new(),
+            objectives: Objects::default(),
+            rewrites: Objects::default(),
+            models: Objects::default(),
+        }
+    }
+
+    /// Takes an event; it shows in the next update.
+    pub fn tell(&mut self, event: Event) {
+        let pool = &self.pool;
+        match event {
+            Event::Pool(spec) => self.tell_pool(spec),
+            Event::Pods(told) => self.tell_pods(told),
+            Event::Objectives(told) => self.objectives.tell(told, |objective| {
+                let ours = objective.pool == *pool;
+                (objective.name, ours.then_some(objective.priority.unwrap_or(0)))
+            }),
+            Event::Rewrites(told) => self.rewrites.tell(told, |rewrite| {
+                let ours = rewrite.pool == *pool;
+                (rewrite.name.clone(), ours.then_some(rewrite))
+            }),
+            Event::Models(told) => self.models.tell(told, |model| {
+                let ours = model.pool.name == pool.name;
+                (model.name.clone(), ours.then_some(model))
+            }),
+        }
+    }
+
+    fn tell_pool(&mut self, spec: Option<PoolSpec>) {
+        if self.spec == spec {
+            return;
+        }
+        if let Some(new) = &spec {
+            let selected_before = self.spec.as_ref().map(|old| &old.match_labels);
+            if selected_before != Some(&new.match_labels) {
+                self.pods.retain(|pod| new.selects(&pod.labels));
+                self.relist_pods = true;
+            }
+        } else {
+            self.pods = Objects::default();
+            self.pods_listed = false;
+            self.relist_pods = false;
+        }
+        self.spec = spec;
+        self.spec_changed = true;
+    }
+
+    fn tell_pods(&mut self, told: Told<PodState>) {
+        let Some(spec) = &self.spec else { return };
+        self.pods_listed |= matches!(told, Told::Reset(_));
+        self.pods.tell(told, |mut pod| (std::mem::take(&mut pod.name), Member::of(pod, spec)));
+    }
+
+    /// What changed since the last update.
+    pub fn update(&mut self) -> Update {
+        let mut update = Update {
+            relist_pods: std::mem::take(&mut self.relist_pods),
+            synced: self.spec.is_some() && self.pods_listed,
+            ..Update::default()
+        };
+        if self.pods.take_changed() | std::mem::take(&mut self.spec_changed) {
+            let pods = self.pods.by_name();
+            let spec = self.spec.as_ref();
+            let new = spec.map(|spec| endpoints(&self.namespace, spec, pods)).unwrap_or_default();
+            update.changes = diff(&self.endpoints, &new);
+            self.endpoints = new;
+        }
+        if self.objectives.take_changed() {
+            update.objectives = Some(self.objectives.by_name().clone());
+        }
+        let models_changed = self.models.take_changed();
+        let models = self.models.by_name().values();
+        if models_changed {
+            update.model_priorities = Some(model_priorities(models.clone()));
+        }
+        if self.rewrites.take_changed() | models_changed {
+            update.rewrites = Some(Rewrites::new(self.rewrites.by_name().values(), models));
+        }
+        update
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Pods and a pool → endpoints: the function `endpoints`.
+//!
+//! Does not remember: who is kept between events is the index's concern.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use epp_framework::endpoint::EndpointMeta;
+
+/// Annotations that name the ports of a pod that serve, separated by commas; the first one that a pod has counts.
+///
+/// Ports that the pool does not have are ignored. Without such an annotation all of the pool's ports serve, with an
+/// empty or unreadable one none.
+pub const ACTIVE_PORTS: [&str; 2] = ["llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports"];
+
+/// Most target ports of a pool; the API allows no more.
+pub const MAX_TARGET_PORTS: usize = 8;
+
+/// A pod, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodState {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations, of which only [`ACTIVE_PORTS`] are read.
+    pub annotations: BTreeMap<String, String>,
+    /// `status.podIPs` (or `status.podIP`): the first that is the IP address of one host counts.
+    pub addresses: Vec<String>,
+    /// Whether its condition `Ready` is true.
+    pub ready: bool,
+    /// Whether its deletion has begun.
+    pub deleted: bool,
+    /// When it was started, in seconds since 1970 (`status.startTime`).
+    pub started: i64,
+}
+
+/// A pool, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolSpec {
+    /// Labels that a pod must have; none means every pod, as everywhere in Kubernetes.
+    pub match_labels: BTreeMap<String, String>,
+    /// Ports that traffic goes to. Beyond [`MAX_TARGET_PORTS`], repeated ones and 0 are ignored.
+    pub target_ports: Vec<u16>,
+}
+
+impl PoolSpec {
+    pub(super) fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+
+    fn ports(&self) -> Vec<u16> {
+        let mut ports = Vec::new();
+        for &port in &self.target_ports {
+            if port != 0 && ports.len() < MAX_TARGET_PORTS && !ports.contains(&port) {
+                ports.push(port);
+            }
+        }
+        ports
+    }
+}
+
+/// What is kept of a pod that could serve.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub(super) labels: BTreeMap<String, String>,
+    address: IpAddr,
+    /// The ports that an annotation restricts it to.
+    active_ports: Option<BTreeSet<u16>>,
+    started: i64,
+}
+
+impl Member {
+    /// What is kept of `pod`, if it could serve in `pool`.
+    pub(super) fn of(pod: PodState, pool: &PoolSpec) -> Option<Self> {
+        if !pod.ready || pod.deleted || !pool.selects(&pod.labels) {
+            return None;
+        }
+        let address = pod.addresses.iter().find_map(|address| {
+            let address: IpAddr = address.parse().ok()?;
+            (!address.is_unspecified() && !address.is_multicast()).then_some(address)
+        })?;
+        let active = ACTIVE_PORTS.iter().find_map(|&key| pod.annotations.get(key));
+        let active_ports =
+            active.map(|ports| ports.split(',').filter_map(|port| port.trim().parse().ok()).collect());
+        Some(Self { labels: pod.labels, address, active_ports, started: pod.started })
+    }
+
+    /// Position of the port and destination, for each port that serves.
+    fn destinations(&self, ports: &[u16]) -> impl Iterator<Item = (usize, SocketAddr)> {
+        ports
+            .iter()
+            .enumerate()
+            .filter(|(_, port)| self.active_ports.as_ref().is_none_or(|active| active.contains(port)))
+            .map(|(at, &port)| (at, SocketAddr::new(self.address, port)))
+    }
+}
+
+/// The endpoints of `pods`, in the order of their names; no two have the same destination.
+pub(super) fn endpoints(
+    namespace: &str,
+    pool: &PoolSpec,
+    pods: &BTreeMap<String, Member>,
+) -> Vec<EndpointMeta> {
+    let ports = pool.ports();
+    let mut owners: HashMap<SocketAddr, (i64, &str)> = HashMap::with_capacity(pods.len() * ports.len());
+    for (name, pod) in pods {
+        for (_, destination) in pod.destinations(&ports) {
+            let owner = owners.entry(destination).or_insert((pod.started, name));
+            if pod.started > owner.0 {
+                *owner = (pod.started, name);
+            }
+        }
+    }
+    let mut endpoints = Vec::with_capacity(owners.len());
+    for (name, pod) in pods {
+        let owned = pod.destinations(&ports).filter(|(_, destination)| owners[destination].1 == name);
+        endpoints.extend(owned.map(|(at, destination)| EndpointMeta {
+            name: if ports.len() == 1 { name.clone() } else { format!("{name}-rank-{at}") },
+            namespace: namespace.to_owned(),
+            address: destination.ip(),
+            port: destination.port(),
+            labels: pod.labels.clone(),
+        }));
+    }
+    endpoints
+}
