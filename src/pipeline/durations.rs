@@ -1,7 +1,7 @@
 //! How long plugins take, for the metrics page: [`Durations`].
 //!
-//! To read the clock around every plugin would cost a tenth of a decision and more, so one request in [`ONE_IN`] is
-//! timed, the first one included. Handles are resolved when the pipeline goes into service.
+//! Two looks at the clock and an observation for each plugin are work inside the critical section, so one request in
+//! [`ONE_IN`] is timed, the first one included. Handles are resolved when the pipeline goes into service.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -76,14 +76,15 @@ fn every_log_line_is_explained() {
     assert!(missing.is_empty(), "docs/operations.md does not explain {missing:#?}");
 }
 
-/// Flags of other programs (cargo, SGLang), which our pages name as well; and what stands for any flag.
-const OF_OTHERS: &[&str] = &["bench", "enable-metrics", "flag"];
+/// A flag of SGLang, which our pages name as well; and what stands for any flag.
+const OF_OTHERS: &[&str] = &["enable-metrics", "flag"];
 
-/// Flags that stand in backticks, with one name of several letters behind two dashes.
+/// Flags that stand in backticks, with one name of several letters behind two dashes; not those of cargo.
 fn flags_in(page: &str) -> BTreeSet<String> {
     let mut flags = BTreeSet::new();
     for paragraph in page.split("\n\n").filter(|paragraph| !paragraph.trim_start().starts_with("```")) {
-        for quoted in paragraph.split('`').skip(1).step_by(2) {
+        let quotations = paragraph.split('`').skip(1).step_by(2);
+        for quoted in quotations.filter(|quoted| !quoted.starts_with("cargo ")) {
             let words = quoted.split(|c: char| c.is_whitespace() || "=,:".contains(c));
             flags.extend(words.filter_map(|word| word.strip_prefix("--")).map(str::to_owned));
         }
