@@ -27,10 +27,10 @@ demo-vllm:
 	cargo build
 	python3 demo/demo_vllm.py
 
+# The last line: that the yardstick still works. What it says of a debug build means nothing.
 test:
 	@sh tools/preflight.sh
 	ENVOY="$$(python3 tools/envoy.py)" && export ENVOY && cargo test --workspace
-	# That the yardstick still works; what it says of a debug build means nothing.
 	cargo test -p epp --bench ext_proc -- --rounds 1 --seconds 1 --pods 8 --rows 'small request,streamed chunk'
 
 test-extra:
