@@ -192,26 +192,36 @@ impl PoolState {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod testing {
     use super::*;
     use crate::config::{DEFAULT_CONFIG, build};
-    use crate::datastore;
 
-    #[test]
-    fn a_decision_that_cannot_begin_in_time_ends() {
-        let (store, _writer) = datastore::store();
+    /// A pool of what is in `store`, under the default configuration.
+    pub(crate) fn pool(store: Arc<Store>, decision_timeout: Duration) -> PoolState {
         let parts = PoolParts {
             name: "p".into(),
             namespace: "default".into(),
             store,
             metrics: Arc::new(Metrics::new()),
             staleness: Duration::from_secs(2),
-            decision_timeout: Duration::from_millis(20),
+            decision_timeout,
             seed: 1,
             emit_scores: false,
         };
         let composition = build::load(DEFAULT_CONFIG, epp_plugins::BUILT_IN).0.unwrap();
-        let pool = PoolState::new(parts, Clock::start(), |slots| Pipeline::build(&composition, slots, None));
+        PoolState::new(parts, Clock::start(), |slots| Pipeline::build(&composition, slots, None))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datastore;
+
+    #[test]
+    fn a_decision_that_cannot_begin_in_time_ends() {
+        let (store, _writer) = datastore::store();
+        let pool = testing::pool(store, Duration::from_millis(20));
         let decide = || {
             let (request, cost) = (InferenceRequest::default(), Cost::default());
             pool.decide(&pool.pipeline(), &request, &Subset::Any, cost, None).unwrap_err()

@@ -5,13 +5,9 @@ use std::collections::BTreeMap;
 use epp_framework::endpoint::EndpointMeta;
 
 use super::*;
-use crate::clock::Clock;
-use crate::config::{DEFAULT_CONFIG, build};
 use crate::datastore;
 use crate::discovery::Change;
-use crate::metrics::Metrics;
-use crate::pipeline::Pipeline;
-use crate::pool::PoolParts;
+use crate::pool;
 
 /// A director of a pool of one endpoint.
 fn director() -> Director {
@@ -24,18 +20,7 @@ fn director() -> Director {
         labels: BTreeMap::new(),
     };
     writer.apply(vec![Change::Upsert(endpoint)], |_| {});
-    let parts = PoolParts {
-        name: "p".into(),
-        namespace: "default".into(),
-        store,
-        metrics: Arc::new(Metrics::new()),
-        staleness: Duration::from_secs(2),
-        decision_timeout: Duration::from_secs(1),
-        seed: 1,
-        emit_scores: false,
-    };
-    let composition = build::load(DEFAULT_CONFIG, epp_plugins::BUILT_IN).0.expect("it is valid");
-    let pool = PoolState::new(parts, Clock::start(), |slots| Pipeline::build(&composition, slots, None));
+    let pool = pool::testing::pool(store, Duration::from_secs(1));
     Director::new(Arc::new(pool), Rules::default())
 }
 
