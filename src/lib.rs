@@ -3,6 +3,7 @@
 //! The code map is ARCHITECTURE.md; modules stand here in reading order.
 
 pub mod args;
+pub mod cluster;
 pub mod commands;
 pub mod compat;
 pub mod http1;

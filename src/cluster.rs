@@ -1,0 +1,47 @@
+//! The way to a Kubernetes API: [`connect`] finds the configuration and makes the client that everything shares.
+//!
+//! Nothing is asked here: whoever uses the client says what it needs, and what it means if that cannot be had.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+/// How long a connection to the API may take to come about.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where Go's client looks for a configuration, in this order: the flag, `$KUBECONFIG`, the service account of the pod,
+/// `~/.kube/config`.
+pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+    let mut config = config(kubeconfig).await?;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    // Who asks waits and asks again by itself; a second layer of retries would only hide for how long.
+    config.default_retry = false;
+    Client::try_from(config).context("the configuration of the Kubernetes API cannot be used")
+}
+
+async fn config(flag: Option<&Path>) -> anyhow::Result<Config> {
+    if let Some(path) = flag {
+        return from_file(path).await.with_context(|| format!("--kubeconfig {}", path.display()));
+    }
+    let options = KubeConfigOptions::default();
+    if let Some(paths) = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty()) {
+        let paths = PathBuf::from(paths);
+        let config = Config::from_kubeconfig(&options).await;
+        return config.with_context(|| format!("KUBECONFIG={}", paths.display()));
+    }
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Config::incluster_env().context("the pod's service account");
+    }
+    Config::from_kubeconfig(&options).await.context(
+        "no Kubernetes API is known: this is no pod with a service account, and neither --kubeconfig nor KUBECONFIG nor \
+         ~/.kube/config names one (a pool without Kubernetes takes --endpoints-file)",
+    )
+}
+
+async fn from_file(path: &Path) -> anyhow::Result<Config> {
+    let file = Kubeconfig::read_from(path)?;
+    Ok(Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await?)
+}
