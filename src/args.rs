@@ -10,6 +10,7 @@ mod help;
 pub mod quantity;
 pub mod read;
 mod review;
+pub mod selector;
 pub mod syntax;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
+use self::selector::{LabelSelector, TargetPorts};
 use crate::compat::Compat;
 use crate::ext_proc::destination::{DESTINATION, DestinationHint, HintError, NAMESPACE};
 use crate::scrape::Scheme;
@@ -33,7 +35,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("EPP_COMMIT"
 /// Picks the model server that a request should go to: an Endpoint Picker for Envoy-style gateways.
 #[derive(Debug, Parser)]
 #[command(name = "epp", version = VERSION, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-#[command(override_usage = "epp --pool-name NAME --endpoints-file FILE [FLAGS]\n       epp COMMAND")]
+#[command(override_usage = "epp --pool-name NAME [FLAGS]\n       epp COMMAND")]
 pub struct Args {
     /// What to do instead of serving.
     #[command(subcommand)]
@@ -56,6 +58,9 @@ pub struct ServeArgs {
     /// Which pool, and whose rules.
     #[command(flatten)]
     pub pool: PoolArgs,
+    /// The Kubernetes API.
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
@@ -93,7 +98,7 @@ impl ServeArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Pool")]
 pub struct PoolArgs {
-    /// Name of the `InferencePool`; required
+    /// Name of the `InferencePool`; required, unless --endpoint-selector is given
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     pub pool_name: String,
     /// Namespace of the pool [default: $NAMESPACE, or else default]
@@ -104,8 +109,10 @@ pub struct PoolArgs {
     /// Or inference.networking.x-k8s.io, which is the default where flags of v0.5.1 are used.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "GROUP")]
     pub pool_group: String,
-    /// YAML file that lists the pool's endpoints; re-read when it changes; required,
-    /// unless the configuration names one
+    /// YAML file that lists the pool's endpoints, instead of a Kubernetes API;
+    /// re-read when it changes
+    ///
+    /// The configuration may name one as well.
     #[arg(long, value_name = "FILE")]
     pub endpoints_file: Option<PathBuf>,
     /// Whose error texts and reason headers to use where versions differ [default: v1.0.1]
@@ -119,6 +126,22 @@ pub struct PoolArgs {
     /// Ignore the gateway's hint which endpoints a request may go to
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     pub disable_endpoint_subset_filter: bool,
+}
+
+/// The Kubernetes API, and what is asked of it.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub struct ClusterArgs {
+    /// File that says where the API is
+    /// [default: $KUBECONFIG, the pod's service account, or ~/.kube/config]
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Take the pods that this label selector matches, instead of those of an `InferencePool`
+    #[arg(long, value_parser = LabelSelector::parse, default_value = "", hide_default_value = true, value_name = "SELECTOR")]
+    pub endpoint_selector: LabelSelector,
+    /// Ports of these pods that requests go to: 1 to 8, separated by commas
+    #[arg(long, value_parser = TargetPorts::parse, default_value = "", hide_default_value = true, value_name = "PORTS")]
+    pub endpoint_target_ports: TargetPorts,
 }
 
 /// The configuration.

@@ -12,12 +12,24 @@ use epp_framework::snapshot::Snapshot;
 use tokio::sync::watch;
 
 use crate::discovery::Change;
+use crate::discovery::index::rewrites::Rewrites;
+
+/// What a pool says of requests, beside its endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct RequestRules {
+    /// Priority by objective; negative means sheddable.
+    pub objectives: BTreeMap<String, i32>,
+    /// Priority by model, as `InferenceModel`s of v0.5.1 say.
+    pub model_priorities: BTreeMap<String, i32>,
+    /// Which model a request is sent to.
+    pub rewrites: Rewrites,
+}
 
 /// What readers share.
 pub struct Store {
     snapshot: ArcSwap<Snapshot>,
     published: watch::Sender<Arc<Snapshot>>,
-    objectives: ArcSwap<BTreeMap<String, i32>>,
+    rules: ArcSwap<RequestRules>,
     synced: watch::Sender<bool>,
 }
 
@@ -35,7 +47,7 @@ pub fn store() -> (Arc<Store>, StoreWriter) {
     let store = Arc::new(Store {
         snapshot: ArcSwap::default(),
         published: watch::Sender::default(),
-        objectives: ArcSwap::default(),
+        rules: ArcSwap::default(),
         synced: watch::Sender::new(false),
     });
     let writer =
@@ -54,12 +66,12 @@ impl Store {
         self.published.subscribe()
     }
 
-    /// Priority of the objective `name`, if there is one.
-    pub fn priority(&self, name: &str) -> Option<i32> {
-        self.objectives.load().get(name).copied()
+    /// What the pool says of requests now.
+    pub fn rules(&self) -> Arc<RequestRules> {
+        self.rules.load_full()
     }
 
-    /// Whether discovery has told the pool once; health follows it.
+    /// Whether discovery knows the pool; health follows it.
     pub fn synced(&self) -> watch::Receiver<bool> {
         self.synced.subscribe()
     }
@@ -91,7 +103,6 @@ impl StoreWriter {
                 .into_iter()
                 .map(|id| EndpointId { slot: id.slot, generation: id.generation.wrapping_add(1) }),
         );
-        self.store.synced.send_if_modified(|synced| !std::mem::replace(synced, true));
     }
 
     fn upsert(&mut self, meta: EndpointMeta, removed: &mut Vec<EndpointId>) {
@@ -107,9 +118,16 @@ impl StoreWriter {
         removed.extend(self.endpoints.insert(key, endpoint).map(|old| old.id));
     }
 
-    /// Replaces the objectives.
-    pub fn set_objectives(&mut self, objectives: BTreeMap<String, i32>) {
-        self.store.objectives.store(Arc::new(objectives));
+    /// Changes what the pool says of requests.
+    pub fn update_rules(&mut self, update: impl FnOnce(&mut RequestRules)) {
+        let mut rules = RequestRules::clone(&self.store.rules.load());
+        update(&mut rules);
+        self.store.rules.store(Arc::new(rules));
+    }
+
+    /// Says whether the pool is known; returns whether that is new.
+    pub fn set_synced(&mut self, synced: bool) -> bool {
+        self.store.synced.send_if_modified(|before| std::mem::replace(before, synced) != synced)
     }
 }
 
@@ -140,11 +158,9 @@ mod tests {
     #[test]
     fn slots_are_reused_only_after_the_indices_forgot_them() {
         let (store, mut writer) = store();
-        assert!(!*store.synced().borrow());
         writer.apply(vec![Change::Upsert(meta("a", 1)), Change::Upsert(meta("b", 2))], |_| {
             panic!("nobody left")
         });
-        assert!(*store.synced().borrow());
         let kept = store.snapshot().endpoints[1].clone();
         let remove_a = Change::Remove { namespace: "default".into(), name: "a".into() };
         let mut forgotten = Vec::new();
@@ -157,6 +173,18 @@ mod tests {
             panic!("nobody left")
         });
         assert_eq!(ids(&store), [("b".into(), 1, 0), ("c".into(), 2, 0), ("d".into(), 0, 1)]);
+    }
+
+    #[test]
+    fn a_pool_is_synced_when_its_source_says_so() {
+        let (store, mut writer) = store();
+        assert!(!*store.synced().borrow());
+        writer.apply(vec![Change::Upsert(meta("a", 1))], |_| panic!("nobody left"));
+        assert!(!*store.synced().borrow());
+        for (synced, is_new) in [(false, false), (true, true), (true, false), (false, true)] {
+            assert_eq!(writer.set_synced(synced), is_new);
+            assert_eq!(*store.synced().borrow(), synced);
+        }
     }
 
     #[test]

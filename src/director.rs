@@ -21,6 +21,7 @@ use epp_plugins::parser::usage::UsageReader;
 use crate::admission::{Thresholds, may_be_shed};
 use crate::compat::Compat;
 use crate::control_headers;
+use crate::datastore::RequestRules;
 use crate::metrics::ModelMetrics;
 use crate::pool::PoolState;
 use crate::raw_request::{RawRequest, Subset};
@@ -187,7 +188,9 @@ impl Director {
             header("x-llm-d-inference-objective").or_else(|| header("x-gateway-inference-objective"));
         let rewrite = header("x-llm-d-model-name-rewrite").or_else(|| header("x-gateway-model-name-rewrite"));
         request.request_id = raw.header("x-request-id").map_or_else(new_request_id, str::to_owned);
-        request.priority = self.priority(objective, &parsed.model);
+        let rules = self.pool.store.rules();
+        request.priority = self.priority(&rules, objective, &parsed.model);
+        let rewrite = rewrite.or_else(|| rules.rewrites.target(&parsed.model, rand::random()));
         // A model that was not seen cannot be replaced.
         let rewrite = rewrite.filter(|_| !parsed.model_span.is_empty());
         rewrite.unwrap_or(&parsed.model).clone_into(&mut request.target_model);
@@ -197,17 +200,15 @@ impl Director {
         request.prompt_tokens = parsed.prompt_tokens;
     }
 
-    /// The objective's priority, 0 without one. v0.5.1 knew objectives by the model's name, and took a model that it did
-    /// not know as sheddable.
-    fn priority(&self, objective: Option<&str>, model: &str) -> i32 {
-        let store = &self.pool.store;
-        if self.rules.compat == Compat::V0_5_1 {
-            return objective
-                .and_then(|name| store.priority(name))
-                .or_else(|| store.priority(model))
-                .unwrap_or(-1);
-        }
-        objective.and_then(|name| store.priority(name)).unwrap_or(0)
+    /// The priority that the objective has, or else that an `InferenceModel` gives its model; 0 without either. v0.5.1
+    /// took a model that it did not know as sheddable; where no `InferenceModel` can be, objectives named like models
+    /// stand for them.
+    fn priority(&self, rules: &RequestRules, objective: Option<&str>, model: &str) -> i32 {
+        let RequestRules { objectives, model_priorities, .. } = rules;
+        let said = objective.and_then(|name| objectives.get(name)).or_else(|| model_priorities.get(model));
+        let (named_like_it, unknown) =
+            if self.rules.compat == Compat::V0_5_1 { (objectives.get(model), -1) } else { (None, 0) };
+        said.or(named_like_it).copied().unwrap_or(unknown)
     }
 
     /// A ticket that holds nothing: for requests without a body, and for answers whose request we never saw.

@@ -5,6 +5,7 @@
 pub mod file;
 pub mod file_source;
 pub mod index;
+pub mod kube;
 
 use std::collections::HashMap;
 

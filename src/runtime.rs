@@ -3,6 +3,7 @@
 //! [`run`] is the server from start to exit; [`start`] is the same without signals, for tests. A task without which
 //! the process is useless (a listener, a reload) ends the process when it ends.
 
+mod discovery;
 pub mod edge;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,13 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use epp_framework::plugin::{Discovery, PluginType};
+use epp_framework::plugin::PluginType;
 use prometheus::{IntGauge, Registry};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::discovery::Source;
 use crate::admin;
 use crate::admission::Thresholds;
 use crate::args::ServeArgs;
@@ -25,7 +27,7 @@ use crate::config::build::Composition;
 use crate::config::{self, reload::ConfigSource};
 use crate::datastore;
 use crate::director::{Director, Rules};
-use crate::discovery::file_source::{self, FileSource};
+use crate::discovery::file_source;
 use crate::ext_proc::stream_metrics::StreamMetrics;
 use crate::ext_proc::{ExtProc, Limits, Options};
 use crate::health::Readiness;
@@ -126,17 +128,16 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
     };
     let pool = Arc::new(PoolState::new(parts, clock, |slots| Pipeline::build(&composition, slots, None)));
     PoolCollector::register(metrics.registry(), &args.pool.pool_name, store.clone(), clock, pool.staleness);
-    let discovery = endpoints(&args, pool.pipeline().discovery.clone())?;
-    let interval = discovery.follow.then_some(FILE_INTERVAL);
-    let mut files = FileSource::new(discovery.path, interval, writer, pool.clone());
-    files.first()?;
+    let source = Source::choose(&args, pool.pipeline().discovery.clone())?;
+    let client = source.client(&args).await?;
+    let discoverer = source.open(client, FILE_INTERVAL, writer, pool.clone())?;
     let (tls, certificate) = tls::open(&args.tls, FILE_INTERVAL, metrics.registry())?.unzip();
 
     let mut tasks = JoinSet::new();
     if let Some(reload) = certificate.flatten() {
         tasks.spawn(async move { ("certificate files", reload.run().await) });
     }
-    tasks.spawn(async move { ("endpoints file", files.run().await) });
+    tasks.spawn(discoverer.run());
     if let Some(reload) = config_source.into_watch() {
         let pool = pool.clone();
         tasks.spawn(async move { ("config file", config::reload::run(reload, pool, types).await) });
@@ -169,23 +170,6 @@ fn configuration(
     })
 }
 
-/// Where the endpoints are listed: the flag, or what the configuration says.
-fn endpoints(args: &ServeArgs, configured: Option<Discovery>) -> anyhow::Result<Discovery> {
-    match (&args.pool.endpoints_file, configured) {
-        (Some(path), Some(configured)) if *path != configured.path => bail!(
-            "--endpoints-file is {}, but `dataLayer.discovery` of the configuration says {}: set only one of them",
-            path.display(),
-            configured.path.display()
-        ),
-        (Some(path), _) => Ok(Discovery { path: path.clone(), follow: true }),
-        (None, Some(configured)) => Ok(configured),
-        (None, None) => bail!(
-            "--endpoints-file (or `dataLayer.discovery` in the configuration) is required: discovery from a Kubernetes \
-             API is not part of this version"
-        ),
-    }
-}
-
 fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<Scraper> {
     let interval = args.scraping.refresh_metrics_interval.max(MIN_SCRAPE_INTERVAL);
     if interval != args.scraping.refresh_metrics_interval {
@@ -204,7 +188,7 @@ fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<
     Ok(Scraper::build(settings, clock, ScrapeMetrics::register(metrics.registry())?)?)
 }
 
-/// What requests are held to. Shedding is set by the variables of the Go EPP.
+/// What a request may cost.
 fn limits(args: &ServeArgs) -> Limits {
     Limits {
         body_bytes: args.limits.max_body_bytes,
@@ -216,6 +200,7 @@ fn limits(args: &ServeArgs) -> Limits {
     }
 }
 
+/// What requests are held to. Shedding is set by the variables of the Go EPP.
 fn rules(args: &ServeArgs) -> Rules {
     let (room, problems) = Thresholds::from_env(|name| std::env::var(name).ok());
     for problem in problems {

@@ -129,8 +129,6 @@ pub const HINT_NAMESPACE: &str = "DestinationEndpointHintMetadataNamespace";
 
 const METRIC: Fate = Fate::Same;
 
-const ENDPOINTS_FILE: &str = "discovery from a Kubernetes API is not part of this version; list the endpoints in a file and name it \
-                              with --endpoints-file";
 const METRICS_TLS: &str = "the metrics port speaks plain HTTP in this version; keep it inside of the cluster, for instance by a \
                            NetworkPolicy";
 
@@ -154,12 +152,17 @@ pub const FLAGS: &[Flag] = &[
     flag("pool-namespace", Kind::Text, OLD, Fate::Changed("without it, NAMESPACE counts in every version"))
         .camel("poolNamespace")
         .env("POOL_NAMESPACE"),
+    flag("pool-group", Kind::Text, A, Fate::Same),
+    flag("kubeconfig", Kind::Text, OLD, Fate::Same),
     flag(
-        "pool-group",
+        "endpoint-selector",
         Kind::Text,
-        A,
-        Fate::Changed("checked; nothing else depends on it without a Kubernetes API"),
+        B,
+        Fate::Changed(
+            "requirements of every kind; the pool is called like the Deployment of `POD_NAME` or `HOSTNAME`",
+        ),
     ),
+    flag("endpoint-target-ports", Kind::Text, B, Fate::Same),
     flag("grpc-port", Kind::Integer, OLD, Fate::Same).camel("grpcPort").env("GRPC_PORT"),
     flag("grpc-health-port", Kind::Integer, OLD, Fate::Same).camel("grpcHealthPort").env("GRPC_HEALTH_PORT"),
     flag("metrics-port", Kind::Integer, OLD, Fate::Same).camel("metricsPort"),
@@ -256,9 +259,6 @@ pub const FLAGS: &[Flag] = &[
         C,
         Fate::Inert { why: "every built-in plugin may be used", told: None },
     ),
-    flag("kubeconfig", Kind::Text, OLD, Fate::Refused { but: "", why: ENDPOINTS_FILE }),
-    flag("endpoint-selector", Kind::Text, B, Fate::Refused { but: "", why: ENDPOINTS_FILE }),
-    flag("endpoint-target-ports", Kind::Text, B, Fate::Refused { but: "", why: ENDPOINTS_FILE }),
     flag(
         "ha-enable-leader-election",
         Kind::Bool,

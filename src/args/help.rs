@@ -16,11 +16,11 @@ const WIDTH: usize = 100;
 const COLUMN: usize = 37;
 
 /// What must be said, and what else there is.
-pub(super) const USAGE: &str =
-    "Usage: epp --pool-name NAME --endpoints-file FILE [FLAGS]\n       epp COMMAND\n";
+pub(super) const USAGE: &str = "Usage: epp --pool-name NAME [FLAGS]\n       epp COMMAND\n";
 
 const EXAMPLES: &str = "\
 Examples:
+  epp --pool-name mistral --pool-namespace default --config-file plugins.yaml
   epp --pool-name mistral --endpoints-file endpoints.yaml
   epp --pool-name mistral --endpoints-file endpoints.yaml --config-file plugins.yaml -v 4
   epp --pool-name mistral --endpoints-file endpoints.yaml --secure-serving=false --zap-encoder json

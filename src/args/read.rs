@@ -9,12 +9,13 @@ use clap::{Arg, ArgAction, CommandFactory, Parser};
 use super::environment;
 use super::flags::{self, FLAGS, Fate, HINT_KEY, Kind};
 use super::syntax::{self, Given, Grammar, Known, Line};
-use super::{Args, ServeArgs, help, review};
+use super::{Args, ServeArgs, help, review, selector};
 use crate::config::problem::shown;
+use crate::discovery::kube::kinds::{OLDER_GROUP, POOL_GROUP};
 use crate::ext_proc::destination::{DESTINATION, DestinationHint, NAMESPACE};
 
 /// API groups that a pool may be of; the first is that of v1.0.1, the second the older one.
-const POOL_GROUPS: [&str; 2] = ["inference.networking.k8s.io", "inference.networking.x-k8s.io"];
+const POOL_GROUPS: [&str; 2] = [POOL_GROUP, OLDER_GROUP];
 
 /// Why there is nothing to run.
 #[derive(Debug)]
@@ -183,6 +184,14 @@ impl Reading {
             pool.pool_namespace =
                 environment::variable(env, "NAMESPACE").unwrap_or_else(|| "default".to_owned());
         }
+        let selected = !args.cluster.endpoint_selector.0.is_empty();
+        if selected && pool.pool_name.is_empty() {
+            let pod = ["POD_NAME", "HOSTNAME"].into_iter().find_map(|name| environment::variable(env, name));
+            pool.pool_name = selector::pool_name(&pod.unwrap_or_default());
+        } else if selected {
+            let text = "--pool-name and --endpoint-selector each say what the pool is: set only one of them";
+            self.problems.push(text.to_owned());
+        }
         if pool.pool_group.is_empty() {
             POOL_GROUPS[usize::from(self.legacy)].clone_into(&mut pool.pool_group);
         }
@@ -225,6 +234,18 @@ impl Reading {
     }
 
     fn check(&mut self, args: &ServeArgs) {
+        let (selector, ports) = (&args.cluster.endpoint_selector, &args.cluster.endpoint_target_ports);
+        let problem = match (selector.0.is_empty(), ports.0.is_empty()) {
+            (false, true) => Some("--endpoint-selector needs --endpoint-target-ports"),
+            (true, false) => {
+                Some("--endpoint-target-ports is for --endpoint-selector: a pool has its own ports")
+            }
+            _ if selector.0.is_empty() || args.pool.endpoints_file.is_none() => None,
+            _ => Some(
+                "--endpoint-selector and --endpoints-file each say which endpoints there are: set only one",
+            ),
+        };
+        self.problems.extend(problem.map(str::to_owned));
         if args.pool.pool_name.is_empty() {
             let text = "required \"poolName\" flag not set (-poolName or --pool-name); see epp --help";
             self.problems.push(text.to_owned());

@@ -50,6 +50,7 @@ fn example(flag: &Flag) -> &'static str {
         ("pool-group", _) => "inference.networking.x-k8s.io",
         ("grpc-max-recv-msg-size" | "grpc-max-send-msg-size", _) => "10MiB",
         ("model-server-metrics-scheme", _) => "https",
+        ("endpoint-target-ports", _) => "8000",
         ("tls-min-version", _) => "VersionTLS13",
         ("tls-cipher-suites", _) => "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
         ("zap-encoder", _) => "json",
@@ -69,8 +70,13 @@ fn every_flag_of_every_version_is_taken_or_refused_with_a_reason() {
         let flag = flags::find(name).unwrap_or_else(|| panic!("{name} is not in the table"));
         let value = example(flag);
         let word = format!("--{name}={value}");
-        let pool = if flag.name == "pool-name" { "" } else { "--pool-name=p" };
-        let words: Vec<&str> = [pool, word.as_str()].into_iter().filter(|word| !word.is_empty()).collect();
+        let beside = match flag.name {
+            "pool-name" => &[][..],
+            "endpoint-selector" => &["--endpoint-target-ports=8000"],
+            "endpoint-target-ports" => &["--endpoint-selector=x"],
+            _ => &["--pool-name=p"],
+        };
+        let words = [beside, &[word.as_str()]].concat();
         let ending = with_env(&words, &[]);
         match flag.fate {
             Fate::Refused { but, why } => {
@@ -176,21 +182,13 @@ fn variables_of_v0_5_1_count_below_its_flags_and_not_without_them() {
 #[test]
 fn what_cannot_be_is_refused_with_every_reason() {
     let said = refusal(with_env(
-        &[
-            "--pool-group=x",
-            "--config-file=a",
-            "--config-text=b",
-            "--kubeconfig=k",
-            "--ha-enable-leader-election",
-        ],
+        &["--pool-group=x", "--config-file=a", "--config-text=b", "--ha-enable-leader-election"],
         &[],
     ));
     for reason in [
         "required \"poolName\" flag not set (-poolName or --pool-name)",
         "unknown group `x`",
         "both the \"config-text\" and \"config-file\" flags can not be set at the same time: set only one of them",
-        "--kubeconfig is not supported",
-        "--endpoints-file",
         "--ha-enable-leader-election is not supported",
     ] {
         assert!(said.contains(reason), "{reason}\n{said}");
@@ -256,6 +254,34 @@ fn experiments_that_are_not_there_refuse_no_start() {
             assert_eq!(notes.iter().filter(|note| note.starts_with(name)).count(), 1, "{line:?}: {notes:?}");
         }
     }
+}
+
+#[test]
+fn pods_may_be_selected_without_a_pool() {
+    let line = ["--endpoint-selector", "app=vllm", "--endpoint-target-ports", "8000,8001"];
+    for (env, name) in [
+        (&[("POD_NAME", "my-epp-5d9c7b8f6d-x2x4z"), ("HOSTNAME", "h")][..], "my-epp"),
+        (&[("HOSTNAME", "my-epp-5d9c7b8f6d-x2x4z")], "my-epp"),
+        (&[("POD_NAME", "mine")], "mine"),
+        (&[], "epp"),
+    ] {
+        let args = with_env(&line, env).unwrap();
+        assert_eq!(args.pool.pool_name, name, "{env:?}");
+        assert_eq!(args.cluster.endpoint_selector.0, "app=vllm");
+        assert_eq!(args.cluster.endpoint_target_ports.0, [8000, 8001]);
+    }
+    for (more, said) in [
+        (&["--pool-name=p"][..], "--pool-name and --endpoint-selector each say what the pool is"),
+        (&["--endpoint-target-ports="], "--endpoint-selector needs --endpoint-target-ports"),
+        (&["--endpoint-selector="], "--endpoint-target-ports is for --endpoint-selector"),
+        (&["--endpoint-selector=="], "is no requirement"),
+        (&["--endpoint-target-ports=0"], "expected a port from 1 to 65535"),
+        (&["--endpoints-file=x"], "--endpoint-selector and --endpoints-file each say"),
+    ] {
+        let refused = refusal(with_env(&[&line[..], more].concat(), &[]));
+        assert!(refused.contains(said), "{more:?}: {refused}");
+    }
+    assert!(with(&["--endpoint-selector=", "--endpoint-target-ports="]).is_ok(), "empty values are none");
 }
 
 #[test]

@@ -6,8 +6,9 @@
 //! one name count in the order told: an older state that comes late counts until the next event of that name or relist.
 //!
 //! *One pool, one namespace.* The source follows the objects of the pool's namespace, so names are unique. It tells an
-//! object whose deletion has begun as deleted, fills in the defaults of the API (such as a reference's group), and
-//! picks the API group where a kind exists in several.
+//! object whose deletion has begun as deleted, fills in the defaults of the API (such as a reference's group), and says
+//! the [`Origin`] of objects whose kind exists in two API groups. All of them count; of two objectives with one name
+//! the newer group's does.
 //!
 //! *Only pods that could serve are kept:* ready ones that the pool selects and that have an address. While no pool is
 //! known that is none. A pool that comes or selects otherwise may therefore have pods that the index has forgotten:
@@ -42,11 +43,20 @@ pub enum Event {
     /// Of pods.
     Pods(Told<PodState>),
     /// Of objectives.
-    Objectives(Told<Objective>),
+    Objectives(Origin, Told<Objective>),
     /// Of `InferenceModelRewrite`s.
-    Rewrites(Told<ModelRewrite>),
+    Rewrites(Origin, Told<ModelRewrite>),
     /// Of `InferenceModel`s, which v0.5.1 has in place of the latter two.
     Models(Told<InferenceModel>),
+}
+
+/// The API group of an object whose kind exists in two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// `inference.networking.x-k8s.io`.
+    Older,
+    /// `llm-d.ai`.
+    Newer,
 }
 
 /// An `InferenceObjective`.
@@ -88,8 +98,10 @@ pub struct PoolIndex {
     relist_pods: bool,
     /// What updates have said so far.
     endpoints: Vec<EndpointMeta>,
-    objectives: Objects<i32>,
-    rewrites: Objects<ModelRewrite>,
+    /// By origin.
+    objectives: [Objects<i32>; 2],
+    /// By origin.
+    rewrites: [Objects<ModelRewrite>; 2],
     models: Objects<InferenceModel>,
 }
 
@@ -105,8 +117,8 @@ impl PoolIndex {
             pods_listed: false,
             relist_pods: false,
             endpoints: Vec::new(),
-            objectives: Objects::default(),
-            rewrites: Objects::default(),
+            objectives: Default::default(),
+            rewrites: Default::default(),
             models: Objects::default(),
         }
     }
@@ -117,11 +129,11 @@ impl PoolIndex {
         match event {
             Event::Pool(spec) => self.tell_pool(spec),
             Event::Pods(told) => self.tell_pods(told),
-            Event::Objectives(told) => self.objectives.tell(told, |objective| {
+            Event::Objectives(origin, told) => self.objectives[origin as usize].tell(told, |objective| {
                 let ours = objective.pool == *pool;
                 (objective.name, ours.then_some(objective.priority.unwrap_or(0)))
             }),
-            Event::Rewrites(told) => self.rewrites.tell(told, |rewrite| {
+            Event::Rewrites(origin, told) => self.rewrites[origin as usize].tell(told, |rewrite| {
                 let ours = rewrite.pool == *pool;
                 (rewrite.name.clone(), ours.then_some(rewrite))
             }),
@@ -171,19 +183,26 @@ impl PoolIndex {
             update.changes = diff(&self.endpoints, &new);
             self.endpoints = new;
         }
-        if self.objectives.take_changed() {
-            update.objectives = Some(self.objectives.by_name().clone());
+        if take_changed(&mut self.objectives) {
+            // What comes later in the list replaces what came before.
+            let objectives = self.objectives.iter().flat_map(|objectives| objectives.by_name().clone());
+            update.objectives = Some(objectives.collect());
         }
         let models_changed = self.models.take_changed();
         let models = self.models.by_name().values();
         if models_changed {
             update.model_priorities = Some(model_priorities(models.clone()));
         }
-        if self.rewrites.take_changed() | models_changed {
-            update.rewrites = Some(Rewrites::new(self.rewrites.by_name().values(), models));
+        if take_changed(&mut self.rewrites) | models_changed {
+            let rewrites = self.rewrites.iter().flat_map(|rewrites| rewrites.by_name().values());
+            update.rewrites = Some(Rewrites::new(rewrites, models));
         }
         update
     }
+}
+
+fn take_changed<T: PartialEq>(by_origin: &mut [Objects<T>]) -> bool {
+    by_origin.iter_mut().fold(false, |changed, objects| changed | objects.take_changed())
 }
 
 #[cfg(test)]

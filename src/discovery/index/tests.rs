@@ -131,7 +131,7 @@ fn row_126_a_changed_selector_drops_pods_at_once_and_asks_for_a_list() {
 fn row_127_a_pool_that_goes_takes_its_endpoints_along() {
     let mut world = World::with(&[8000], vec![pod("a", "10.0.0.1")]);
     let objective = Objective { name: "o".into(), pool: ours(), priority: Some(3) };
-    world.tell(Event::Objectives(Told::Apply(objective)));
+    world.tell(Event::Objectives(Origin::Older, Told::Apply(objective)));
     let update = world.tell(Event::Pool(None));
     assert!(!update.synced && !update.relist_pods);
     assert_eq!(update.objectives, None, "they are kept");
@@ -186,7 +186,7 @@ fn row_130_objectives_of_other_pools_do_not_count() {
         let mut world = World::new();
         let mut objectives = |pool| {
             let objective = Objective { name: "o".into(), pool, priority: Some(3) };
-            world.tell(Event::Objectives(Told::Apply(objective))).objectives
+            world.tell(Event::Objectives(Origin::Older, Told::Apply(objective))).objectives
         };
         assert_eq!(objectives(other.clone()), None);
         assert_eq!(objectives(ours()), Some(BTreeMap::from([("o".into(), 3)])));
@@ -198,7 +198,7 @@ fn row_130_objectives_of_other_pools_do_not_count() {
 #[test]
 fn row_131_the_last_priority_of_a_name_counts() {
     let mut world = World::new();
-    let mut tell = |told| world.tell(Event::Objectives(told)).objectives;
+    let mut tell = |told| world.tell(Event::Objectives(Origin::Older, told)).objectives;
     let objective = |name: &str, priority| Objective { name: name.into(), pool: ours(), priority };
     let want = |list: &[(&str, i32)]| Some(list.iter().map(|&(name, n)| (name.into(), n)).collect());
     let all = vec![objective("a", Some(1)), objective("b", None)];
@@ -269,6 +269,30 @@ fn row_134_of_two_annotations_that_of_llm_d_counts() {
 }
 
 #[test]
+fn objects_of_both_groups_count_and_the_newer_one_first() {
+    let mut world = World::new();
+    let mut tell = |origin, name: &str, priority| {
+        let objective = Objective { name: name.into(), pool: ours(), priority: Some(priority) };
+        world.tell(Event::Objectives(origin, Told::Apply(objective))).objectives
+    };
+    let want = |list: &[(&str, i32)]| Some(list.iter().map(|&(name, n)| (name.into(), n)).collect());
+    assert_eq!(tell(Origin::Newer, "a", 1), want(&[("a", 1)]));
+    assert_eq!(tell(Origin::Older, "a", 2), want(&[("a", 1)]));
+    assert_eq!(tell(Origin::Older, "b", 3), want(&[("a", 1), ("b", 3)]));
+    let gone = world.tell(Event::Objectives(Origin::Newer, Told::Reset(vec![])));
+    assert_eq!(gone.objectives, want(&[("a", 2), ("b", 3)]));
+    for (origin, model, target) in [(Origin::Newer, "m", "x"), (Origin::Older, "n", "y")] {
+        let targets = vec![RewriteTarget { model: target.into(), weight: None }];
+        let rules = vec![RewriteRule { matches: vec![model.into()], targets }];
+        let rewrite = ModelRewrite { name: "same".into(), pool: ours(), created: 1, rules };
+        let told = world.tell(Event::Rewrites(origin, Told::Apply(rewrite)));
+        assert_eq!(told.rewrites.unwrap().target(model, 0.0), Some(target));
+    }
+    let told = world.tell(Event::Rewrites(Origin::Newer, Told::Delete("same".into()))).rewrites.unwrap();
+    assert_eq!((told.target("m", 0.0), told.target("n", 0.0)), (None, Some("y")));
+}
+
+#[test]
 fn an_annotation_may_wait_for_the_pool_to_have_its_port() {
     let annotations = pairs(&[(ACTIVE_PORTS[0], "9000")]);
     let mut world = World::with(&[8000], vec![PodState { annotations, ..pod("a", "10.0.0.1") }]);
@@ -283,7 +307,10 @@ fn row_135_rewrites_follow_their_objects() {
     let rewrite = |target: &str, pool| {
         let targets = vec![RewriteTarget { model: target.into(), weight: None }];
         let rules = vec![RewriteRule { matches: vec!["m".into()], targets }];
-        Event::Rewrites(Told::Apply(ModelRewrite { name: "r".into(), pool, created: 1, rules }))
+        Event::Rewrites(
+            Origin::Older,
+            Told::Apply(ModelRewrite { name: "r".into(), pool, created: 1, rules }),
+        )
     };
     let mut target = |event| {
         let rewrites = world.tell(event).rewrites?;
@@ -292,7 +319,7 @@ fn row_135_rewrites_follow_their_objects() {
     assert_eq!(target(rewrite("x", ours())).as_deref(), Some("x"));
     assert_eq!(target(rewrite("x", ours())), None, "told twice");
     assert_eq!(target(rewrite("y", ours())).as_deref(), Some("y"), "an update replaces");
-    assert_eq!(target(Event::Rewrites(Told::Delete("r".into()))).as_deref(), Some("-"));
+    assert_eq!(target(Event::Rewrites(Origin::Older, Told::Delete("r".into()))).as_deref(), Some("-"));
     for other in others() {
         assert_eq!(target(rewrite("x", ours())).as_deref(), Some("x"));
         assert_eq!(target(rewrite("x", other)).as_deref(), Some("-"), "it left for another pool");

@@ -187,7 +187,8 @@ fn pool_that(emit_scores: bool, pods: &[Pod], config: &str, types: &'static [Plu
     PoolCollector::register(metrics.registry(), "vllm-pool", store.clone(), clock, staleness);
     writer.apply((0..pods.len()).map(|i| Change::Upsert(pod(i))).collect(), |_| {});
     let objectives = [("my-model", 2), ("sql-lora", 2), ("direct-model", 2), ("standard", 0), ("batch", -1)];
-    writer.set_objectives(objectives.map(|(name, priority)| (name.to_owned(), priority)).into());
+    let objectives = objectives.map(|(name, priority)| (name.to_owned(), priority)).into();
+    writer.update_rules(|rules| rules.objectives = objectives);
     for (endpoint, &(waiting, kv_used, adapters)) in store.snapshot().endpoints.iter().zip(pods) {
         let load = ScrapedLoad { waiting: Some(waiting), kv_used: Some(kv_used), ..ScrapedLoad::default() };
         endpoint.store_scrape(endpoint.begin_scrape(), &load, clock.now());

@@ -100,12 +100,16 @@ fn told<T: Clone + std::fmt::Debug + 'static>(
     ]
 }
 
+fn origins() -> impl Strategy<Value = Origin> {
+    prop_oneof![Just(Origin::Older), Just(Origin::Newer)]
+}
+
 fn events() -> impl Strategy<Value = Event> {
     prop_oneof![
         2 => pools().prop_map(Event::Pool),
         6 => told(pods().boxed()).prop_map(Event::Pods),
-        1 => told(objectives().boxed()).prop_map(Event::Objectives),
-        1 => told(rewrites().boxed()).prop_map(Event::Rewrites),
+        1 => (origins(), told(objectives().boxed())).prop_map(|(origin, told)| Event::Objectives(origin, told)),
+        1 => (origins(), told(rewrites().boxed())).prop_map(|(origin, told)| Event::Rewrites(origin, told)),
         1 => told(models().boxed()).prop_map(Event::Models),
     ]
 }
@@ -123,8 +127,10 @@ fn lists() -> impl Strategy<Value = (Vec<Event>, Vec<PodState>)> {
         let events = vec![
             Event::Pods(Told::Reset(pods.clone())),
             Event::Pool(pool),
-            Event::Objectives(Told::Reset(objectives)),
-            Event::Rewrites(Told::Reset(rewrites)),
+            Event::Objectives(Origin::Older, Told::Reset(objectives)),
+            Event::Objectives(Origin::Newer, Told::Reset(vec![])),
+            Event::Rewrites(Origin::Older, Told::Reset(rewrites)),
+            Event::Rewrites(Origin::Newer, Told::Reset(vec![])),
             Event::Models(Told::Reset(models)),
         ];
         (events, pods)
@@ -185,11 +191,11 @@ proptest! {
         order in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
         ask in prop::collection::vec(any::<bool>(), 1..8),
         (lists, pods) in lists(),
-        shuffled in Just(vec![0, 1, 2, 3, 4]).prop_shuffle(),
+        shuffled in Just((0..7).collect::<Vec<usize>>()).prop_shuffle(),
     ) {
         let order = if history.is_empty() { Vec::new() } else { order };
         let events = order.iter().map(|at| at.get(&history).clone());
-        let events = events.chain(shuffled.iter().map(|&at: &usize| lists[at].clone()));
+        let events = events.chain(shuffled.iter().map(|&at| lists[at].clone()));
         prop_assert_eq!(play(events, &ask, &pods), play(lists.clone(), &[false], &pods));
     }
 

@@ -1,0 +1,96 @@
+//! Where the pool comes from: a file, or a Kubernetes API. [`Source::choose`] decides, [`Source::open`] begins.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use epp_framework::plugin::Discovery;
+use kube::Client;
+
+use crate::args::ServeArgs;
+use crate::cluster;
+use crate::datastore::StoreWriter;
+use crate::discovery::file_source::FileSource;
+use crate::discovery::kube::{KubeSource, PoolSource};
+use crate::pool::PoolState;
+
+/// Where the pool comes from.
+pub(super) enum Source {
+    /// A file that lists the endpoints.
+    File(Discovery),
+    /// A Kubernetes API.
+    Cluster(PoolSource),
+}
+
+/// A source that is open; running it feeds the store.
+pub(super) enum Discoverer {
+    /// A file.
+    File(FileSource),
+    /// A Kubernetes API.
+    Cluster(Box<KubeSource>),
+}
+
+impl Source {
+    /// The file that the flag or the configuration names, or else the Kubernetes API.
+    pub(super) fn choose(args: &ServeArgs, configured: Option<Discovery>) -> anyhow::Result<Self> {
+        match (&args.pool.endpoints_file, configured) {
+            (Some(path), Some(configured)) if *path != configured.path => bail!(
+                "--endpoints-file is {}, but `dataLayer.discovery` of the configuration says {}: set only one of them",
+                path.display(),
+                configured.path.display()
+            ),
+            (Some(path), _) => Ok(Self::File(Discovery { path: path.clone(), follow: true })),
+            (None, Some(configured)) => Ok(Self::File(configured)),
+            (None, None) => Ok(Self::Cluster(pool_source(args))),
+        }
+    }
+
+    /// The client of the Kubernetes API, if there is one: with a file there is one only if it is asked for.
+    pub(super) async fn client(&self, args: &ServeArgs) -> anyhow::Result<Option<Client>> {
+        let kubeconfig = args.cluster.kubeconfig.as_deref();
+        Ok(match self {
+            Self::File(_) if kubeconfig.is_none() => None,
+            _ => Some(cluster::connect(kubeconfig).await?),
+        })
+    }
+
+    /// Opens it. A file is read once already: with any error, there is nothing to serve.
+    pub(super) fn open(
+        self,
+        client: Option<Client>,
+        file_interval: Duration,
+        writer: StoreWriter,
+        pool: Arc<PoolState>,
+    ) -> anyhow::Result<Discoverer> {
+        Ok(match self {
+            Self::File(Discovery { path, follow }) => {
+                let mut source = FileSource::new(path, follow.then_some(file_interval), writer, pool);
+                source.first()?;
+                Discoverer::File(source)
+            }
+            Self::Cluster(source) => {
+                let client = client.context("a pool from a Kubernetes API needs its client")?;
+                Discoverer::Cluster(Box::new(KubeSource::new(client, source, writer, pool)))
+            }
+        })
+    }
+}
+
+fn pool_source(args: &ServeArgs) -> PoolSource {
+    let selector = &args.cluster.endpoint_selector.0;
+    if selector.is_empty() {
+        return PoolSource::Object { group: args.pool.pool_group.clone() };
+    }
+    let target_ports = args.cluster.endpoint_target_ports.0.clone();
+    PoolSource::Selector { selector: selector.clone(), target_ports }
+}
+
+impl Discoverer {
+    /// Follows the pool for ever; returns the task's name and why it ended.
+    pub(super) async fn run(self) -> (&'static str, anyhow::Result<()>) {
+        match self {
+            Self::File(source) => ("endpoints file", source.run().await),
+            Self::Cluster(source) => ("discovery", source.run().await),
+        }
+    }
+}
