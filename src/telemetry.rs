@@ -1,7 +1,7 @@
 //! Log lines: on stderr, JSON or for people, as much as `-v` asks for, which can be changed at run time.
 //!
-//! [`start`] is the entry point. Only our own packages are heard below a warning: what libraries print at lower levels
-//! may hold bytes of requests.
+//! [`start`] is the entry point. Libraries are heard from warnings up only, from errors up if that is all we say: what
+//! they print at lower levels may hold bytes of requests.
 
 mod lines;
 pub mod time;
@@ -10,6 +10,7 @@ pub mod verbosity;
 use std::sync::OnceLock;
 
 use parking_lot::Mutex;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
@@ -31,26 +32,27 @@ struct Control {
     current: Mutex<Verbosity>,
 }
 
-/// Starts logging for the process. A second call changes nothing.
+/// Starts logging for the process. Where something else already logs, nothing changes.
 pub fn start(args: &LoggingArgs) {
     let verbosity = args.verbosity();
     let (filter, handle) = reload::Layer::new(targets(verbosity));
     let lines = Lines { encoder: args.encoder(), time: args.zap_time_encoding.unwrap_or_default() };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).event_format(lines);
+    if tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().is_err() {
+        return;
+    }
+    let _ = CONTROL.set(Control { handle, current: Mutex::new(verbosity) });
     // The message of a panic may quote what was being read; its place says enough.
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         tracing::error!(place, "a bug: the program panicked");
     }));
-    // Tests start several servers in one process; the first one's choice stands.
-    if tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().is_ok() {
-        let _ = CONTROL.set(Control { handle, current: Mutex::new(verbosity) });
-    }
 }
 
 fn targets(verbosity: Verbosity) -> Targets {
     let ours = OURS.map(|target| (target, verbosity.filter()));
-    Targets::new().with_default(tracing::level_filters::LevelFilter::WARN).with_targets(ours)
+    let libraries = verbosity.filter().min(LevelFilter::WARN);
+    Targets::new().with_default(libraries).with_targets(ours)
 }
 
 /// How much is logged; `None` where logging was not started.
@@ -58,7 +60,7 @@ pub fn verbosity() -> Option<Verbosity> {
     CONTROL.get().map(|control| *control.current.lock())
 }
 
-/// Changes how much is logged by our own packages. Says whether that could be done.
+/// Changes how much is logged. Says whether that could be done.
 pub fn set_verbosity(verbosity: Verbosity) -> bool {
     let Some(control) = CONTROL.get() else { return false };
     let mut current = control.current.lock();
@@ -67,4 +69,28 @@ pub fn set_verbosity(verbosity: Verbosity) -> bool {
         *current = verbosity;
     }
     changed
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn libraries_are_heard_from_warnings_up_and_never_below_ourselves() {
+        for (word, ours, libraries) in [
+            ("error", Level::ERROR, Level::ERROR),
+            ("warn", Level::WARN, Level::WARN),
+            ("info", Level::INFO, Level::WARN),
+            ("debug", Level::DEBUG, Level::WARN),
+            ("trace", Level::TRACE, Level::WARN),
+        ] {
+            let targets = targets(Verbosity::parse(word).unwrap());
+            for level in [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE] {
+                assert_eq!(targets.would_enable("epp::scrape", &level), level <= ours, "{word} {level}");
+                assert_eq!(targets.would_enable("h2::codec", &level), level <= libraries, "{word} {level}");
+            }
+        }
+    }
 }
