@@ -1,7 +1,7 @@
 //! Serves connections on threads of their own, one per core, each with a runtime of its own: [`serve`].
 //!
 //! A connection is dealt to the thread that has the least to do; it and its streams never leave that thread. When
-//! threads steal work from each other, a request costs 1.3 times the CPU and a chunk 1.9 times
+//! threads steal work from each other, a request costs 1.2 times the CPU and a chunk 1.9 times
 //! (`docs/performance.md`). What is served is the caller's business.
 
 use std::future::Future;
@@ -17,9 +17,6 @@ use crate::sockets::{Sockets, without_errors};
 
 /// Connections that may wait for their thread to take them.
 const BACKLOG: usize = 64;
-
-/// Threads beside each of ours for what takes long; more work than that waits, rather than crowd out the streams.
-const BLOCKING_THREADS: usize = 2;
 
 /// One thread, as the dealer sees it.
 struct Shard {
@@ -42,8 +39,7 @@ where
     let open = watch::Sender::new(());
     let (mut threads, mut shards) = (JoinSet::new(), Vec::new());
     for _ in 0..n_threads {
-        let mut runtime = Builder::new_current_thread();
-        let runtime = runtime.enable_all().max_blocking_threads(BLOCKING_THREADS).build()?;
+        let runtime = Builder::new_current_thread().enable_all().build()?;
         let (door, dealt) = mpsc::channel(BACKLOG);
         shards.push(Shard { door, runtime: runtime.metrics() });
         let (serve, mut open) = (serve.clone(), open.subscribe());
