@@ -65,10 +65,6 @@ const PREFIX_RATIOS: &[f64] = &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9
 const PREFIX_BYTES: &[f64] =
     &[0.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0];
 
-/// The commit and the ref that this was built from, if the build was told.
-const COMMIT: Option<&str> = option_env!("EPP_COMMIT");
-const BUILD_REF: Option<&str> = option_env!("EPP_BUILD_REF");
-
 const MODEL_LABELS: &[&str] = &["model_name", "target_model_name"];
 
 /// The families of one process.
@@ -228,8 +224,7 @@ impl Default for Metrics {
 fn register_info(registry: &Registry) {
     let opts = Opts::new("inference_extension_info", "What this was built from.");
     let info = register(registry, IntGaugeVec::new(opts, &["commit", "build_ref"]));
-    let known = |value: Option<&'static str>| value.filter(|value| !value.is_empty()).unwrap_or("unknown");
-    info.with_label_values(&[known(COMMIT), known(BUILD_REF)]).set(1);
+    info.with_label_values(&[env!("EPP_COMMIT"), env!("EPP_BUILD_REF")]).set(1);
 }
 
 impl PrefixMetrics {
