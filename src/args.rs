@@ -7,11 +7,11 @@ pub mod duration;
 mod environment;
 pub mod flags;
 mod help;
-pub mod quantity;
+mod quantity;
 pub mod read;
 mod review;
 pub mod selector;
-pub mod syntax;
+mod syntax;
 
 use std::path::PathBuf;
 use std::time::Duration;

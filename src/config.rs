@@ -117,7 +117,7 @@ pub fn read(text: &str) -> (Option<EndpointPickerConfig>, Vec<Problem>) {
 }
 
 /// The configuration that applies when none is given.
-pub fn default_config() -> EndpointPickerConfig {
+fn default_config() -> EndpointPickerConfig {
     read(DEFAULT_CONFIG).0.expect("the built-in text is a configuration")
 }
 

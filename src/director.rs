@@ -195,7 +195,6 @@ impl Director {
         let rewrite = rewrite.filter(|_| !parsed.model_span.is_empty());
         rewrite.unwrap_or(&parsed.model).clone_into(&mut request.target_model);
         request.model = parsed.model;
-        request.stream = parsed.stream;
         request.prompt = parsed.prompt;
         request.prompt_tokens = parsed.prompt_tokens;
     }

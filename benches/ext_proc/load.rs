@@ -18,8 +18,6 @@ use crate::{messages, process};
 /// What a load client did.
 #[derive(Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {
-    /// Requests that came to their end.
-    pub(crate) requests: u64,
     /// Beats: requests, or chunks of streamed answers.
     pub(crate) beats: u64,
     /// From a request's first byte to its pick, in microseconds.
@@ -109,7 +107,6 @@ impl Beats {
 /// One user's share of the outcome.
 #[derive(Default)]
 struct Tally {
-    requests: u64,
     beats: u64,
     pick_us: Vec<u64>,
 }
@@ -127,7 +124,6 @@ impl User {
     async fn run(mut self) -> anyhow::Result<Tally> {
         while Instant::now() < self.end {
             self.request().await?;
-            self.tally.requests += 1;
         }
         Ok(self.tally)
     }
@@ -194,7 +190,6 @@ async fn apply(plan: Plan) -> anyhow::Result<Outcome> {
     let (mut outcome, mut pick_us) = (Outcome::default(), Vec::new());
     while let Some(tally) = users.join_next().await {
         let tally = tally??;
-        outcome.requests += tally.requests;
         outcome.beats += tally.beats;
         pick_us.extend(tally.pick_us);
     }

@@ -127,7 +127,7 @@ pub(crate) fn answer() -> Vec<u8> {
     [head, &text, foot, usage].concat().into_bytes()
 }
 
-/// Event `n` of a streamed answer, 200 bytes; the last of `of` tells the usage and the end.
+/// Event `n` of a streamed answer, about 200 bytes; the last of `of` tells the usage and the end.
 pub(crate) fn event(n: usize, of: usize) -> Vec<u8> {
     if n + 1 == of {
         let usage = r#""usage":{"prompt_tokens":120,"total_tokens":320,"completion_tokens":200}}"#;
@@ -137,6 +137,5 @@ pub(crate) fn event(n: usize, of: usize) -> Vec<u8> {
     let head = format!(
         r#"data: {{"id":"chatcmpl-0123456789","object":"chat.completion.chunk","created":1700000000,"model":"sim-model","choices":[{{"index":0,"delta":{{"content":" {n:08}"}},"logprobs":null,"finish_reason":null}}]"#
     );
-    let pad = " ".repeat(200_usize.saturating_sub(head.len() + 3));
-    format!("{head}{pad}}}\n\n").into_bytes()
+    format!("{head}}}\n\n").into_bytes()
 }

@@ -74,18 +74,13 @@ pub(crate) fn run(role: &str, flags: &[(&str, String)]) -> anyhow::Result<String
     for (flag, value) in flags {
         command.args([flag, value.as_str()]);
     }
-    let child = command.spawn()?;
-    let (child, _stdin) = keep_stdin(child);
+    let mut child = command.spawn()?;
+    // Waiting for a child closes its standard input first, which would end a leash.
+    let _stdin = child.stdin.take();
     let output = child.wait_with_output()?;
     ensure!(output.status.success(), "`{role}` failed");
     let text = String::from_utf8(output.stdout)?;
     Ok(text.lines().last().unwrap_or_default().to_owned())
-}
-
-/// Waiting for a child closes its standard input first, which would end a leash.
-fn keep_stdin(mut child: Child) -> (Child, Option<std::process::ChildStdin>) {
-    let stdin = child.stdin.take();
-    (child, stdin)
 }
 
 /// How `epp` is started.

@@ -140,7 +140,6 @@ impl Play {
 
     /// Refuses the request, as the server does for reasons of its own too.
     fn refuse(&mut self) {
-        self.asked = None;
         self.reject(&Rejection::Overloaded);
     }
 

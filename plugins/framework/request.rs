@@ -63,8 +63,6 @@ pub struct InferenceRequest {
     pub model: String,
     /// Model that the server is asked for: after rewriting.
     pub target_model: String,
-    /// Whether the client asked for a stream.
-    pub stream: bool,
     /// The prompt; of a very long one the beginning.
     pub prompt: Prompt,
     /// Tokens of the whole prompt, estimated where no tokenizer ran.

@@ -22,8 +22,6 @@ pub struct ParsedBody {
     pub model: String,
     /// Place of the model's JSON string in the body, quotes included.
     pub model_span: Range<usize>,
-    /// Whether `stream` is true, also when written as `"true"` or `1`.
-    pub stream: bool,
     /// Upper bound of output tokens: `max_completion_tokens`, else `max_tokens`.
     pub max_tokens: Option<u64>,
     /// The prompt; the beginning of it when it is very long.
@@ -73,7 +71,6 @@ pub fn parse(body: &[u8]) -> Result<ParsedBody, ParseError> {
     Ok(ParsedBody {
         model,
         model_span: start..start + model_json.len(),
-        stream: top.stream.is_some_and(|raw| matches!(raw.get(), "true" | "\"true\"" | "1")),
         max_tokens: bound.and_then(|raw| raw.get().parse().ok()),
         prompt,
         prompt_tokens,
@@ -84,7 +81,6 @@ pub fn parse(body: &[u8]) -> Result<ParsedBody, ParseError> {
 #[derive(Default)]
 struct TopLevel<'a> {
     model: Option<&'a RawValue>,
-    stream: Option<&'a RawValue>,
     prompt: Option<&'a RawValue>,
     messages: Option<&'a RawValue>,
     max_tokens: Option<&'a RawValue>,
@@ -111,7 +107,6 @@ impl<'de> Visitor<'de> for TopLevelVisitor {
         while let Some(key) = map.next_key::<&RawValue>()? {
             let place = match &*json::text(key).unwrap_or_default() {
                 "model" => &mut top.model,
-                "stream" => &mut top.stream,
                 "prompt" => &mut top.prompt,
                 "messages" => &mut top.messages,
                 "max_tokens" => &mut top.max_tokens,
@@ -394,16 +389,17 @@ mod tests {
     }
 
     #[test]
-    fn stream_and_bounds_are_read_leniently() {
-        let read = |more: &str| {
-            let parsed = parse(format!(r#"{{"model":"m","prompt":"p",{more}}}"#).as_bytes()).unwrap();
-            (parsed.stream, parsed.max_tokens)
-        };
-        assert_eq!(read(r#""stream":true,"max_tokens":5"#), (true, Some(5)));
-        assert_eq!(read(r#""max_tokens":5,"max_completion_tokens":null"#), (false, Some(5)));
-        assert_eq!(read(r#""stream":"true","max_tokens":5,"max_completion_tokens":7"#), (true, Some(7)));
-        assert_eq!(read(r#""stream":1,"max_tokens":-1"#), (true, None));
-        assert_eq!(read(r#""stream":false,"max_tokens":"5""#), (false, None));
+    fn bounds_are_read_leniently() {
+        for (members, want) in [
+            (r#""max_tokens":5"#, Some(5)),
+            (r#""max_tokens":5,"max_completion_tokens":null"#, Some(5)),
+            (r#""max_tokens":5,"max_completion_tokens":7"#, Some(7)),
+            (r#""max_tokens":-1"#, None),
+            (r#""max_tokens":"5""#, None),
+        ] {
+            let parsed = parse(format!(r#"{{"model":"m","prompt":"p",{members}}}"#).as_bytes()).unwrap();
+            assert_eq!(parsed.max_tokens, want, "{members}");
+        }
     }
 
     /// A hostile body costs one pass: what is kept is bounded, whatever the lists hold.

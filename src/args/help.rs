@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, ArgAction, Command};
+use clap::{Arg, Command};
 
 use super::flags::{FLAGS, Fate};
 
@@ -112,11 +112,7 @@ pub(super) fn value(arg: &Arg) -> String {
     let possible = arg.get_possible_values();
     let named = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
     match named {
-        _ if matches!(arg.get_action(), ArgAction::SetTrue)
-            || super::read::kind(arg) == super::flags::Kind::Bool =>
-        {
-            String::new()
-        }
+        _ if super::read::kind(arg) == super::flags::Kind::Bool => String::new(),
         // Too long for a line: they are in the explanation.
         _ if !possible.is_empty() && possible.len() <= 3 => {
             possible.iter().map(clap::builder::PossibleValue::get_name).collect::<Vec<_>>().join("|")
@@ -146,8 +142,7 @@ pub(super) fn explained(arg: &Arg) -> String {
 
 /// A flag's default, as far as it is a value.
 pub(super) fn default(arg: &Arg) -> Option<String> {
-    let shown = !arg.is_hide_default_value_set() && !matches!(arg.get_action(), ArgAction::SetTrue);
-    let default = arg.get_default_values().first().filter(|_| shown)?;
+    let default = arg.get_default_values().first().filter(|_| !arg.is_hide_default_value_set())?;
     Some(default.to_string_lossy().into_owned())
 }
 

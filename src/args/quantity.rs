@@ -2,7 +2,7 @@
 
 /// Reads a size in bytes: a number with a suffix such as `Ki`, `Mi`, `Gi` (powers of 1024) or `k`, `M`, `G` (powers of
 /// 1000), or an exponent; a `B` at its end is ignored. Fractions of a byte are rounded up.
-pub fn parse(text: &str) -> Result<usize, String> {
+pub(super) fn parse(text: &str) -> Result<usize, String> {
     let invalid = || format!("expected a size such as 10MiB, 25MB or 1048576, found {text:?}");
     let quantity = text.strip_suffix(['B', 'b']).unwrap_or(text);
     let digits = quantity.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(quantity.len());
@@ -39,7 +39,7 @@ fn power_of_ten(exponent: &str) -> Option<f64> {
 }
 
 /// Writes a size for people, exactly.
-pub fn shown(bytes: usize) -> String {
+pub(super) fn shown(bytes: usize) -> String {
     match [(30, "GiB"), (20, "MiB"), (10, "KiB")].iter().find(|(bits, _)| bytes.is_multiple_of(1 << bits)) {
         Some((bits, unit)) if bytes > 0 => format!("{}{unit}", bytes >> bits),
         _ => bytes.to_string(),

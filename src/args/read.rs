@@ -4,7 +4,7 @@ use std::any::TypeId;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, CommandFactory, Parser};
+use clap::{Arg, CommandFactory, Parser};
 
 use super::environment;
 use super::flags::{self, FLAGS, Fate, HINT_KEY, Kind};
@@ -74,13 +74,12 @@ fn grammar(command: &clap::Command) -> Grammar {
     let mut grammar = Grammar::default();
     for flag in FLAGS {
         for name in [Some(flag.name), flag.camel].into_iter().flatten() {
-            grammar.add(name, Known { flag: flag.name.to_owned(), kind: flag.kind, repeatable: false });
+            grammar.add(name, Known { flag: flag.name.to_owned(), kind: flag.kind });
         }
     }
     for (name, arg) in declared(command) {
-        let repeatable = matches!(arg.get_action(), ArgAction::Append | ArgAction::Count);
         let kind = flags::find(name).map_or_else(|| kind(arg), |flag| flag.kind);
-        grammar.add(name, Known { flag: name.to_owned(), kind, repeatable });
+        grammar.add(name, Known { flag: name.to_owned(), kind });
     }
     command.get_subcommands().for_each(|subcommand| grammar.add_subcommand(subcommand.get_name()));
     grammar
@@ -131,9 +130,8 @@ impl Reading {
                 continue;
             }
             let parses = |value: &str| {
-                let declared = declared(command).any(|(declared, _)| declared == flag.name);
                 let words = ["epp".to_owned(), format!("--{}={value}", flag.name)];
-                !declared || command.clone().try_get_matches_from(words).is_ok()
+                command.clone().try_get_matches_from(words).is_ok()
             };
             match flag.kind.normalize(&value).ok().filter(|value| parses(value)) {
                 Some(value) => {
@@ -159,14 +157,9 @@ impl Reading {
                 }
                 Fate::Same | Fate::Changed(_) => {
                     let declared = declared(command).find(|(name, _)| name == flag).map(|(_, arg)| arg);
-                    let switch = declared.is_some_and(|arg| matches!(arg.get_action(), ArgAction::SetTrue));
                     // An empty path is how charts leave a flag out.
-                    let is_path = declared.is_some_and(holds::<PathBuf>);
-                    match (switch, value.as_str()) {
-                        (_, "") if is_path => {}
-                        (true, "true") => words.push(format!("--{flag}")),
-                        (true, _) => {}
-                        (false, value) => words.push(format!("--{flag}={value}")),
+                    if !(value.is_empty() && declared.is_some_and(holds::<PathBuf>)) {
+                        words.push(format!("--{flag}={value}"));
                     }
                 }
             }

@@ -9,63 +9,61 @@ use crate::config::problem::{did_you_mean, shown};
 
 /// What may stand on the command line.
 #[derive(Debug, Default)]
-pub struct Grammar {
+pub(super) struct Grammar {
     flags: BTreeMap<String, Known>,
     subcommands: Vec<String>,
 }
 
 /// A flag.
 #[derive(Clone, Debug)]
-pub struct Known {
+pub(super) struct Known {
     /// Its name today.
-    pub flag: String,
+    pub(super) flag: String,
     /// How its value is written.
-    pub kind: Kind,
-    /// Whether it may be given several times; else the last one counts.
-    pub repeatable: bool,
+    pub(super) kind: Kind,
 }
 
 impl Grammar {
     /// Adds a flag under a name.
-    pub fn add(&mut self, name: &str, known: Known) {
+    pub(super) fn add(&mut self, name: &str, known: Known) {
         self.flags.insert(name.to_owned(), known);
     }
 
     /// Adds a subcommand.
-    pub fn add_subcommand(&mut self, name: &str) {
+    pub(super) fn add_subcommand(&mut self, name: &str) {
         self.subcommands.push(name.to_owned());
     }
 
     /// The flag of that name.
-    pub fn get(&self, name: &str) -> Option<&Known> {
+    pub(super) fn get(&self, name: &str) -> Option<&Known> {
         self.flags.get(name)
     }
 }
 
 /// A flag as it was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Given {
+pub(super) struct Given {
     /// The flag's name today.
-    pub flag: String,
+    pub(super) flag: String,
     /// The name as written, without dashes.
-    pub name: String,
+    pub(super) name: String,
     /// The name as written.
-    pub written: String,
+    pub(super) written: String,
     /// The value in its one form.
-    pub value: String,
+    pub(super) value: String,
 }
 
 impl Given {
     /// Whether the name is one of v0.5.1's.
-    pub fn is_camel_case(&self) -> bool {
+    pub(super) fn is_camel_case(&self) -> bool {
         self.name.contains(|c: char| c.is_ascii_uppercase())
     }
 }
 
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Line {
-    /// To serve, with these flags, each once unless it may be repeated.
+pub(super) enum Line {
+    /// To serve, with these flags, each once: the last of several counts.
     Serve {
         /// The flags.
         given: Vec<Given>,
@@ -83,7 +81,7 @@ pub enum Line {
 
 /// Why a command line cannot be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SyntaxError {
+pub(super) enum SyntaxError {
     /// There is no such flag.
     #[error("unknown flag {written}{hint}")]
     Unknown {
@@ -138,7 +136,7 @@ pub enum SyntaxError {
 }
 
 /// Reads the words after the program's name.
-pub fn read(words: &[String], grammar: &Grammar) -> Result<Line, SyntaxError> {
+pub(super) fn read(words: &[String], grammar: &Grammar) -> Result<Line, SyntaxError> {
     let mut reader = Reader { grammar, given: Vec::new(), notes: Vec::new() };
     let mut rest = words.iter().map(String::as_str);
     while let Some(word) = rest.next() {
@@ -202,9 +200,7 @@ impl Reader<'_> {
             value: shown(value),
             expected,
         })?;
-        if !known.repeatable {
-            self.given.retain(|before| before.name != given.name);
-        }
+        self.given.retain(|before| before.name != given.name);
         self.given.push(given);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! From a configuration to a [`Composition`]: [`compose`], or [`load`] from text.
+//! From the text of a configuration to a [`Composition`]: [`load`].
 //!
 //! Injects the defaults, resolves the references, checks the parameters, and tells every problem it finds. Pure: no
 //! plugin is built here, the caller does that with each instance's `plugin_type.build`, in `build_order`.
@@ -86,16 +86,6 @@ pub fn load(text: &str, types: &'static [PluginType]) -> (Option<Composition>, V
     let mut problems = Problems::default();
     let config = read_into(text, &mut problems);
     let composition = config.and_then(|config| Composer::new(&config, types, &mut problems).compose());
-    (composition.filter(|_| !problems.has_errors()), problems.into_vec())
-}
-
-/// Composes what was read. `None` if any problem is an error, or if reading left an entry without its name.
-pub fn compose(
-    config: &EndpointPickerConfig,
-    types: &'static [PluginType],
-) -> (Option<Composition>, Vec<Problem>) {
-    let mut problems = Problems::default();
-    let composition = Composer::new(config, types, &mut problems).compose();
     (composition.filter(|_| !problems.has_errors()), problems.into_vec())
 }
 

@@ -12,12 +12,6 @@ pub struct Verbosity {
     v: i8,
 }
 
-impl Default for Verbosity {
-    fn default() -> Self {
-        Self { v: 2 }
-    }
-}
-
 impl Verbosity {
     /// The level of `-v`; a negative one is errors only. That is what it means to zap, as the Go EPP writes no warnings.
     pub fn of_v(v: i64) -> Self {

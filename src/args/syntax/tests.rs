@@ -8,10 +8,9 @@ fn grammar() -> Grammar {
     let mut grammar = Grammar::default();
     for flag in FLAGS {
         for name in [Some(flag.name), flag.camel].into_iter().flatten() {
-            grammar.add(name, Known { flag: flag.name.to_owned(), kind: flag.kind, repeatable: false });
+            grammar.add(name, Known { flag: flag.name.to_owned(), kind: flag.kind });
         }
     }
-    grammar.add("several", Known { flag: "several".to_owned(), kind: Kind::Text, repeatable: true });
     grammar.add_subcommand("sim");
     grammar
 }
@@ -71,9 +70,9 @@ fn values_are_taken_as_they_stand() {
 }
 
 #[test]
-fn the_last_of_equal_flags_counts_and_repeatable_ones_add_up() {
-    let words = ["--v", "1", "--pool-name=x", "-v=3", "--several", "a", "--several=b"];
-    assert_eq!(served(&words).0, ["pool-name=x", "v=3", "several=a", "several=b"]);
+fn the_last_of_equal_flags_counts() {
+    let words = ["--v", "1", "--pool-name=x", "-v=3"];
+    assert_eq!(served(&words).0, ["pool-name=x", "v=3"]);
 }
 
 #[test]
