@@ -49,8 +49,7 @@ impl Thresholds {
             kv_used.map(|kv_used| read.kv_used = kv_used).is_some()
         });
         variable("SD_METRICS_STALENESS_THRESHOLD", "a duration above 0 such as 200ms", &mut |text| {
-            let age = duration::parse(text).ok().filter(|age| !age.is_zero());
-            age.map(|age| read.age = age).is_some()
+            duration::parse_positive(text).map(|age| read.age = age).is_ok()
         });
         (read, lines)
     }

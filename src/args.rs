@@ -35,7 +35,7 @@ const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("EPP_COMMIT"
 /// Picks the model server that a request should go to: an Endpoint Picker for Envoy-style gateways.
 #[derive(Debug, Parser)]
 #[command(name = "epp", version = VERSION, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
-#[command(override_usage = "epp --pool-name NAME [FLAGS]\n       epp COMMAND")]
+#[command(override_usage = help::USAGE)]
 pub struct Args {
     /// What to do instead of serving.
     #[command(subcommand)]

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use super::flags::{FLAGS, Flag, boolean};
 use super::read::Env;
 use crate::config::LEGACY_CONFIG;
+use crate::config::build::MAX_WEIGHT;
 use crate::config::problem::shown;
 
 /// A variable's value; an empty one counts as none.
@@ -97,8 +98,9 @@ pub(super) fn note_gates(env: Env<'_>, notes: &mut Vec<String>) {
         }
     }
 }
+
 /// What a scorer may weigh.
-const WEIGHTS: RangeInclusive<i64> = -1_000_000_000_000..=1_000_000_000_000;
+const WEIGHTS: RangeInclusive<i64> = -MAX_WEIGHT..=MAX_WEIGHT;
 
 struct Reader<'a, 'n> {
     env: Env<'a>,

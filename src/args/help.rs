@@ -16,7 +16,7 @@ const WIDTH: usize = 100;
 const COLUMN: usize = 37;
 
 /// What must be said, and what else there is.
-pub(super) const USAGE: &str = "Usage: epp --pool-name NAME [FLAGS]\n       epp COMMAND\n";
+pub(super) const USAGE: &str = "epp --pool-name NAME [FLAGS]\n       epp COMMAND";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -38,7 +38,7 @@ const OLD_NAMES: &str = "The names of v0.5.1 are taken as well (-poolName, -grpc
 pub(super) fn render(command: &Command, long: bool) -> String {
     let mut text = String::new();
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-    let _ = writeln!(text, "{about}\n\n{USAGE}");
+    let _ = writeln!(text, "{about}\n\nUsage: {USAGE}\n");
     text += "Commands:\n";
     for subcommand in command.get_subcommands() {
         let about = subcommand.get_about().map(ToString::to_string).unwrap_or_default();
@@ -122,13 +122,18 @@ pub(super) fn value(arg: &Arg) -> String {
     }
 }
 
-/// A flag's line of help, with its default.
-pub(super) fn explained(arg: &Arg) -> String {
+/// A flag's line without its default, and the default if the line itself words it.
+pub(super) fn worded(arg: &Arg) -> (String, Option<String>) {
     let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-    let (mut what, written) = match help.split_once(" [default: ") {
+    match help.split_once(" [default: ") {
         Some((what, default)) => (what.to_owned(), Some(default.trim_end_matches(']').to_owned())),
         None => (help, None),
-    };
+    }
+}
+
+/// A flag's line of help, with its default.
+pub(super) fn explained(arg: &Arg) -> String {
+    let (mut what, written) = worded(arg);
     let possible = arg.get_possible_values();
     if possible.len() > 3 {
         let names: Vec<_> = possible.iter().map(clap::builder::PossibleValue::get_name).collect();

@@ -46,7 +46,7 @@ pub fn read(words: Vec<String>, env: Env<'_>) -> Result<Args, Ending> {
         Ok(Line::Help { long }) => return Err(Ending::Show(help::render(&command, long))),
         Ok(Line::Version) => return Err(Ending::Show(command.render_version())),
         Err(error) => {
-            let text = format!("{error}\n\n{}\nFor more information, try '--help'.\n", help::USAGE);
+            let text = format!("{error}\n\nUsage: {}\n\nFor more information, try '--help'.\n", help::USAGE);
             return Err(Ending::Usage(clap::Error::raw(ErrorKind::InvalidValue, text)));
         }
     };

@@ -23,7 +23,7 @@ const DEFAULT_PICKER: &str = "max-score-picker";
 const DEFAULT_WEIGHT: f64 = 1.0;
 
 /// Most that a scorer may weigh, in either direction: sums of weighted scores stay exact enough to tell endpoints apart.
-const MAX_WEIGHT: f64 = 1e12;
+pub(crate) const MAX_WEIGHT: i64 = 1_000_000_000_000;
 
 /// Most plugins, profiles and references (of all profiles together) that one configuration may have, of each.
 const MAX_ENTRIES: usize = 1000;
@@ -365,7 +365,7 @@ impl<'a> Composer<'a> {
         let name = shown(&self.instances[instance].name);
         if !weight.is_finite() {
             self.problems.error(at, format!("weight of {name}: expected a finite number, found {weight}"));
-        } else if weight.abs() > MAX_WEIGHT {
+        } else if weight.abs() > MAX_WEIGHT as f64 {
             let message = format!(
                 "weight of {name}: expected a number from -{MAX_WEIGHT:e} to {MAX_WEIGHT:e}, found {weight:e}"
             );

@@ -19,12 +19,8 @@ fn tables() -> String {
             heading = arg.get_help_heading();
             let _ = writeln!(text, "\n## {}\n\n{HEAD}", heading.unwrap_or("Other"));
         }
-        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
-        let (what, default) = help.split_once(" [default: ").unwrap_or((&help, ""));
-        let default = match help::default(arg) {
-            Some(default) => format!("`{default}`"),
-            None => default.trim_end_matches(']').to_owned(),
-        };
+        let (what, worded) = help::worded(arg);
+        let default = help::default(arg).map(|default| format!("`{default}`")).or(worded).unwrap_or_default();
         let known = flags::find(name);
         let versions = known.map_or("ours", |flag| flag.versions);
         let note = known.map_or_else(String::new, note);
