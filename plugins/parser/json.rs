@@ -1,7 +1,7 @@
 //! Walks JSON lists and objects without decoding what nobody wants: what the body readers stand on.
 //!
-//! Entry points: [`each_element`], [`each_member`], [`text`]. Values are given as they stand in the text; skipping over
-//! one takes no recursion, however deep it nests.
+//! Entry points: [`each_element`], [`each_member`], [`each_leading_member`], [`text`]. Values are given as they stand in
+//! the text; skipping over one takes no recursion, however deep it nests.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -69,23 +69,32 @@ pub(super) fn each_element<'a>(raw: &'a str, on: impl FnMut(&'a RawValue) -> boo
     serde_json::Deserializer::from_str(raw).deserialize_seq(Elements(on)).ok()
 }
 
-/// Calls `on` with each key and raw value of the JSON object that `json` begins with; what follows it is not looked at.
-/// `None` when no whole object is there; `on` may have been called before that showed.
-pub(super) fn each_member<'a>(json: &'a [u8], on: impl FnMut(&str, &'a str)) -> Option<()> {
-    struct Members<F>(F);
-    impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Members<F> {
-        type Value = ();
+/// Calls `on` with each key and raw value of `json`, which is one JSON object. `None` when it is not; `on` may have been
+/// called before that showed.
+pub(super) fn each_member<'a>(json: &'a str, on: impl FnMut(&str, &'a RawValue)) -> Option<()> {
+    let mut reader = serde_json::Deserializer::from_str(json);
+    reader.deserialize_map(Members(on)).ok()?;
+    reader.end().ok()
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a JSON object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-            while let Some(key) = map.next_key::<&RawValue>()? {
-                (self.0)(&text(key).unwrap_or_default(), map.next_value::<&'de RawValue>()?.get());
-            }
-            Ok(())
-        }
-    }
+/// The same of the object that `json` begins with; what follows it is not looked at.
+pub(super) fn each_leading_member<'a>(json: &'a [u8], on: impl FnMut(&str, &'a RawValue)) -> Option<()> {
     serde_json::Deserializer::from_slice(json).deserialize_map(Members(on)).ok()
+}
+
+struct Members<F>(F);
+
+impl<'de, F: FnMut(&str, &'de RawValue)> Visitor<'de> for Members<F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            (self.0)(&text(key).unwrap_or_default(), map.next_value()?);
+        }
+        Ok(())
+    }
 }

@@ -4,12 +4,9 @@
 //! model's place in the bytes is returned, so that a rewrite can splice it. Of a long prompt the beginning is kept and
 //! the rest counted; lists are read as they stream by, so a hostile body costs one pass and no more memory than that.
 
-use std::fmt;
 use std::ops::Range;
 
 use epp_framework::request::{BYTES_PER_TOKEN, Prompt};
-use serde::de::{IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -56,7 +53,7 @@ pub enum ParseError {
 /// Reads a body. Of duplicate keys the last wins, as in the model servers.
 pub fn parse(body: &[u8]) -> Result<ParsedBody, ParseError> {
     let text = std::str::from_utf8(body).map_err(|_| ParseError::NotAnObject)?;
-    let top: TopLevel<'_> = serde_json::from_str(text).map_err(|_| ParseError::NotAnObject)?;
+    let top = TopLevel::read(text).ok_or(ParseError::NotAnObject)?;
     let model_json = top.model.ok_or(ParseError::ModelMissing)?.get();
     let model = serde_json::from_str::<String>(model_json).map_err(|_| ParseError::ModelMissing)?;
     // A raw value borrows from the body, so its address tells its place.
@@ -87,38 +84,21 @@ struct TopLevel<'a> {
     max_completion_tokens: Option<&'a RawValue>,
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for TopLevel<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(TopLevelVisitor)
-    }
-}
-
-struct TopLevelVisitor;
-
-impl<'de> Visitor<'de> for TopLevelVisitor {
-    type Value = TopLevel<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<TopLevel<'de>, A::Error> {
-        let mut top = TopLevel::default();
-        while let Some(key) = map.next_key::<&RawValue>()? {
-            let place = match &*json::text(key).unwrap_or_default() {
+impl<'a> TopLevel<'a> {
+    fn read(body: &'a str) -> Option<Self> {
+        let mut top = Self::default();
+        json::each_member(body, |key, value| {
+            let place = match key {
                 "model" => &mut top.model,
                 "prompt" => &mut top.prompt,
                 "messages" => &mut top.messages,
                 "max_tokens" => &mut top.max_tokens,
                 "max_completion_tokens" => &mut top.max_completion_tokens,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                    continue;
-                }
+                _ => return,
             };
-            *place = Some(map.next_value()?);
-        }
-        Ok(top)
+            *place = Some(value);
+        })?;
+        Some(top)
     }
 }
 
@@ -212,10 +192,14 @@ fn read_tokens(raw: &str) -> Option<(Prompt, u64)> {
 fn read_messages(raw: &RawValue) -> Result<(Prompt, u64), ParseError> {
     let mut prompt = PromptText::default();
     each_element(raw.get(), |message| {
-        if message.get().starts_with('{')
-            && let Ok(Message { role: Some(role), content: Some(content) }) =
-                serde_json::from_str(message.get())
-            && let Some(role) = json::text(role)
+        let (mut role, mut content) = (None, None);
+        let is_object = json::each_member(message.get(), |key, value| match key {
+            "role" => role = json::text(value),
+            "content" => content = Some(value),
+            _ => {}
+        });
+        if is_object.is_some()
+            && let (Some(role), Some(content)) = (role, content)
             && content.get().starts_with(['"', '['])
         {
             prompt.push("<|im_start|>");
@@ -230,20 +214,6 @@ fn read_messages(raw: &RawValue) -> Result<(Prompt, u64), ParseError> {
     if prompt.n_elements == 0 { Err(ParseError::MessagesEmpty) } else { Ok(prompt.finish()) }
 }
 
-#[derive(Deserialize)]
-struct Message<'a> {
-    #[serde(borrow)]
-    role: Option<&'a RawValue>,
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Part<'a> {
-    #[serde(borrow)]
-    text: Option<&'a RawValue>,
-}
-
 /// Appends a message's content: a string, or a list of parts. What is no object in that list is left out.
 fn push_content(prompt: &mut PromptText, content: &RawValue) {
     if let Some(text) = json::text(content) {
@@ -251,10 +221,14 @@ fn push_content(prompt: &mut PromptText, content: &RawValue) {
         return;
     }
     each_element(content.get(), |part| {
-        if part.get().starts_with('{')
-            && let Ok(Part { text }) = serde_json::from_str(part.get())
-        {
-            match text.and_then(json::text) {
+        let mut text = None;
+        let is_object = json::each_member(part.get(), |key, value| {
+            if key == "text" {
+                text = json::text(value);
+            }
+        });
+        if is_object.is_some() {
+            match text {
                 Some(text) => prompt.push(&text),
                 // Media tell prompts apart by their digest; their bytes need not be hashed block by block.
                 None => prompt.push(&format!("<|{:016x}|>", xxh3_64(part.get().as_bytes()))),
@@ -334,6 +308,21 @@ mod tests {
             ["{\"a\0\":1,\"model\":\"m\",\"prompt\":\"a\"}", "{\"model\":\"m\",\"prompt\":\"\\ud800\n\"}"]
         {
             assert_eq!(prompt(body), Err(ParseError::NotAnObject), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn odd_keys_spoil_no_message() {
+        for (row, messages, want) in [
+            ("the last role counts", r#"[{"role":"a","content":"b","role":"user"}]"#, "b"),
+            ("the last content counts", r#"[{"role":"user","content":"a","content":"b"}]"#, "b"),
+            ("a repeated key of no concern", r#"[{"n":1,"role":"user","content":"b","n":2}]"#, "b"),
+            ("half a surrogate pair", r#"[{"\ud800":1,"role":"user","content":"b"}]"#, "b"),
+            ("the last text counts", r#"[{"role":"user","content":[{"text":"a","text":"b"}]}]"#, "b"),
+            ("half a pair in a part", r#"[{"role":"user","content":[{"text":"b","\udfff":1}]}]"#, "b"),
+        ] {
+            let want = Prompt::Text(format!("<|im_start|>user\n{want}<|im_end|>\n"));
+            assert_eq!(prompt(&format!(r#"{{"model":"m","messages":{messages}}}"#)), Ok(want), "{row}");
         }
     }
 

@@ -6,8 +6,9 @@
 //! never an error; compressed answers are not decompressed.
 
 use memchr::memmem;
+use serde_json::value::RawValue;
 
-use super::json::each_member;
+use super::json::{each_leading_member, each_member};
 
 /// Longest line and longest event of a stream that are read, in bytes; longer ones are skipped.
 pub const MAX_LINE_BYTES: usize = 256 * 1024;
@@ -167,7 +168,7 @@ impl Counts {
     /// Reads the usage object that `text` begins with. Of duplicate keys the last wins.
     fn read(text: &[u8]) -> Option<Self> {
         let mut counts = Self::default();
-        each_member(text, |key, value| match key {
+        each_leading_member(text, |key, value| match key {
             "prompt_tokens" | "input_tokens" => counts.prompt = count(value),
             "completion_tokens" | "output_tokens" => counts.completion = count(value),
             "cache_read_input_tokens" => counts.cache_read = count(value),
@@ -211,7 +212,8 @@ const MAX_COUNT: u64 = 1 << 53;
     clippy::cast_sign_loss,
     reason = "only whole numbers in range are cast"
 )]
-fn count(raw: &str) -> Option<u64> {
+fn count(raw: &RawValue) -> Option<u64> {
+    let raw = raw.get();
     let text = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(raw);
     let whole = || {
         let value: f64 = text.parse().ok()?;
@@ -221,9 +223,9 @@ fn count(raw: &str) -> Option<u64> {
 }
 
 /// The member `key` of a JSON object; `None` also when it is no object.
-fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
+fn member<'a>(object: &'a RawValue, key: &str) -> Option<&'a RawValue> {
     let mut found = None;
-    each_member(object.as_bytes(), |name, value| {
+    each_member(object.get(), |name, value| {
         if name == key {
             found = Some(value);
         }
@@ -234,9 +236,9 @@ fn member<'a>(object: &'a str, key: &str) -> Option<&'a str> {
 /// The counts that the data of an event carries: in its `usage`, or in that of the response or message it is about.
 fn counts_in_event(data: &[u8]) -> Option<Counts> {
     let (mut usage, mut kind, mut about) = (None, "", None);
-    each_member(data, |key, value| match key {
+    each_leading_member(data, |key, value| match key {
         "usage" => usage = Some(value),
-        "type" => kind = value,
+        "type" => kind = value.get(),
         "response" | "message" => about = Some(value),
         _ => {}
     })?;
@@ -245,7 +247,7 @@ fn counts_in_event(data: &[u8]) -> Option<Counts> {
     if carries.contains(&kind) {
         usage = about.and_then(|about| member(about, "usage")).or(usage);
     }
-    Counts::read(usage?.as_bytes())
+    Counts::read(usage?.get().as_bytes())
 }
 
 /// Finds the last `"usage": {…}` that is a key. Inside a string its first quote would be escaped.
