@@ -29,7 +29,7 @@ type Driver = Option<Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>>;
 pub(super) struct PageConnection {
     requests: SendRequest<Empty<Bytes>>,
     driver: Driver,
-    /// When it last had something to do.
+    /// When it was opened or last asked for a page.
     pub(super) used: Instant,
 }
 

@@ -8,10 +8,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderValue};
+use http::header::{ACCEPT, ACCEPT_ENCODING, HOST, HeaderValue};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::Empty;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio_rustls::{TlsConnector, rustls};
 
 use super::connection::PageConnection;
@@ -169,14 +169,11 @@ impl PageClient {
         response: Response<Incoming>,
         page: &mut Vec<u8>,
     ) -> Result<(), Failure> {
-        let announced = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        if announced
-            .and_then(|length| length.parse().ok())
-            .is_some_and(|length: u64| length > self.max_page_bytes as u64)
-        {
+        let mut body = response.into_body();
+        // What the server announced, if it did.
+        if body.size_hint().lower() > self.max_page_bytes as u64 {
             return Err(Failure::TooLarge);
         }
-        let mut body = response.into_body();
         while let Some(chunk) = connection.chunk(&mut body).await {
             let chunk = chunk.map_err(|_| Failure::Broken)?;
             if page.len() + chunk.len() > self.max_page_bytes {

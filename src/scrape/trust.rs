@@ -10,23 +10,21 @@ use tokio_rustls::rustls::crypto::{
     WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{
-    ClientConfig, DEFAULT_VERSIONS, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
 use super::{Scheme, ScrapeError};
 
 /// What speaks TLS to servers; `None` where the protocol has none.
 pub(super) fn connector(scheme: Scheme) -> Result<Option<TlsConnector>, ScrapeError> {
     let Scheme::Https { verify } = scheme else { return Ok(None) };
-    let provider = ring::default_provider();
-    let any = AnyCertificate(provider.signature_verification_algorithms);
-    let builder = ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(DEFAULT_VERSIONS)
+    let provider = Arc::new(ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
         .expect("ring speaks the usual versions");
     let mut config = if verify {
         builder.with_root_certificates(system_roots()?).with_no_client_auth()
     } else {
+        let any = AnyCertificate(provider.signature_verification_algorithms);
         builder.dangerous().with_custom_certificate_verifier(Arc::new(any)).with_no_client_auth()
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
