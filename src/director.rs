@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use epp_framework::endpoint::Cost;
+use epp_framework::endpoint::{Cost, Reservation};
 use epp_framework::lifecycle::Hook;
 use epp_framework::request::{BYTES_PER_TOKEN, InferenceRequest};
 use epp_framework::snapshot::Snapshot;
@@ -272,10 +272,8 @@ fn new_request_id() -> String {
 pub struct Ticket {
     pool: Arc<PoolState>,
     model: Arc<ModelMetrics>,
-    reservations: Reservations,
-    received: Timestamp,
-    /// Whether the request counts as running.
-    counted: bool,
+    /// What a routed request holds, and when it was received, for as long as it counts as running.
+    running: Option<(Reservations, Timestamp)>,
     usage: Option<UsageReader>,
     event_stream: bool,
     response_bytes: usize,
@@ -300,14 +298,10 @@ impl Ticket {
         model: Arc<ModelMetrics>,
         running: Option<(Reservations, Timestamp)>,
     ) -> Self {
-        let counted = running.is_some();
-        let (reservations, received) = running.unwrap_or_default();
         Self {
             pool,
             model,
-            reservations,
-            received,
-            counted,
+            running,
             usage: None,
             event_stream: false,
             response_bytes: 0,
@@ -330,8 +324,11 @@ impl Ticket {
             // A gateway that does not send response headers: a JSON answer is an object.
             self.on_response_headers(!chunk.trim_ascii_start().starts_with(b"{"));
         }
-        if self.event_stream && self.response_bytes == 0 {
-            self.reservations.iter_mut().for_each(epp_framework::endpoint::Reservation::first_token);
+        if let Some((reservations, _)) = &mut self.running
+            && self.event_stream
+            && self.response_bytes == 0
+        {
+            reservations.iter_mut().for_each(Reservation::first_token);
         }
         self.response_bytes += chunk.len();
         if let Some(usage) = &mut self.usage {
@@ -344,11 +341,11 @@ impl Ticket {
         if std::mem::replace(&mut self.ending, Ending::Complete) == Ending::Complete {
             return;
         }
-        self.release();
+        let received = self.release();
         let usage = self.usage.take().and_then(|mut reader| reader.finish()).unwrap_or_default();
         self.model.observe_usage(&usage);
-        if self.counted {
-            let took = self.pool.clock.now().since(self.received);
+        if let Some(received) = received {
+            let took = self.pool.clock.now().since(received);
             self.model.observe_response(took, self.response_bytes, usage.completion_tokens);
         }
     }
@@ -358,21 +355,20 @@ impl Ticket {
         self.ending = Ending::Unseen;
     }
 
-    fn release(&mut self) {
-        self.reservations.clear();
-        if self.counted {
-            self.model.end_request();
-        }
+    /// Gives back what a request that runs holds; says when that was received.
+    fn release(&mut self) -> Option<Timestamp> {
+        let (_, received) = self.running.take()?;
+        self.model.end_request();
+        Some(received)
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        match self.ending {
-            Ending::Awaited => self.release(),
-            Ending::Unseen => self.complete(),
-            Ending::Complete => {}
+        if self.ending == Ending::Unseen {
+            self.complete();
         }
+        self.release();
     }
 }
 

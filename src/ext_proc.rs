@@ -7,6 +7,7 @@
 pub mod body;
 pub mod destination;
 pub mod exchange;
+mod held_bytes;
 pub mod reply;
 pub mod stream_metrics;
 
@@ -14,7 +15,7 @@ use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
@@ -36,6 +37,7 @@ use crate::rejection::{ErrorPage, Rejection};
 use body::Undecided;
 use destination::DestinationHint;
 use exchange::{Awaits, Exchange, ProtocolError, ResponsePart, Step, Verdict};
+use held_bytes::HeldBytes;
 use reply::{HeaderEdits, OutgoingBody, Pick, Replies};
 use stream_metrics::{ObservedStream, StreamMetrics};
 
@@ -96,10 +98,6 @@ const CHUNK_PATIENCE: Duration = Duration::from_millis(100);
 /// Bodies from this size on are read on another thread than the one that serves the connection, in bytes.
 const LONG_BODY_BYTES: usize = 1 << 20;
 
-/// Bodies up to this size may use all of [`Limits::held_bytes`], in bytes: however many clients send long ones, and
-/// however slowly, short ones pass.
-const SHORT_BODY_BYTES: usize = 256 << 10;
-
 /// The service. Cheap to clone.
 #[derive(Clone)]
 pub struct ExtProc {
@@ -159,8 +157,7 @@ impl ExternalProcessor for ExtProc {
             cut: self.cut.clone(),
             limits: self.limits,
             ignore_subset: self.options.ignore_subset,
-            hint: self.options.hint.clone(),
-            held: HeldBytes { total: self.held_bytes.clone(), mine: 0 },
+            held: HeldBytes::of(self.held_bytes.clone()),
             long_bodies: self.long_bodies.clone(),
             open: OpenStream::count(&self.streams, self.options.stream_metrics.as_ref()),
         };
@@ -193,41 +190,6 @@ impl Drop for OpenStream {
     }
 }
 
-/// One stream's share of the request bodies that the process holds.
-struct HeldBytes {
-    total: Arc<AtomicUsize>,
-    mine: usize,
-}
-
-impl HeldBytes {
-    /// Sets the share. False if it grew and there is no room for it; then it counts all the same.
-    fn set(&mut self, bytes: usize, limit: usize) -> bool {
-        if bytes <= self.mine {
-            self.shrink_to(bytes);
-            return true;
-        }
-        let more = bytes - self.mine;
-        self.mine = bytes;
-        let total = self.total.fetch_add(more, Relaxed).saturating_add(more);
-        let limit = if bytes <= SHORT_BODY_BYTES { limit } else { limit - limit / 4 };
-        total <= limit
-    }
-
-    /// Lowers the share to `bytes`, if it is more.
-    fn shrink_to(&mut self, bytes: usize) {
-        if bytes < self.mine {
-            self.total.fetch_sub(self.mine - bytes, Relaxed);
-            self.mine = bytes;
-        }
-    }
-}
-
-impl Drop for HeldBytes {
-    fn drop(&mut self) {
-        self.total.fetch_sub(self.mine, Relaxed);
-    }
-}
-
 /// One stream.
 struct Session {
     inbound: Streaming<ProcessingRequest>,
@@ -240,7 +202,6 @@ struct Session {
     cut: watch::Receiver<bool>,
     limits: Limits,
     ignore_subset: bool,
-    hint: DestinationHint,
     held: HeldBytes,
     long_bodies: Arc<Semaphore>,
     open: OpenStream,
@@ -344,7 +305,7 @@ impl Session {
         };
         self.replies = match decided {
             Ok((routed, unseen_bytes)) => {
-                let (verdict, ticket) = verdict(routed, unseen_bytes, self.hint.clone());
+                let (verdict, ticket) = verdict(routed, unseen_bytes, self.exchange.hint().clone());
                 self.ticket = Some(ticket);
                 self.exchange.decided(verdict)
             }
@@ -412,38 +373,11 @@ fn verdict(routed: Routed, unseen_bytes: Option<usize>, hint: DestinationHint) -
         Some((range, replacement)) => OutgoingBody::spliced(&body, range, replacement),
         None => OutgoingBody::unchanged(body),
     });
-    let mut set = vec![(hint.key().to_owned(), destination.clone())];
-    if let Some((body, unseen)) = body.as_ref().filter(|body| !body.is_empty()).zip(unseen_bytes) {
-        set.push(("content-length".to_owned(), (body.len() + unseen).to_string()));
-    }
+    let length = body.as_ref().filter(|body| !body.is_empty()).zip(unseen_bytes);
+    let length =
+        length.map(|(body, unseen)| ("content-length".to_owned(), (body.len() + unseen).to_string()));
+    let mut set: Vec<_> = length.into_iter().collect();
     set.extend(made_request_id.map(|id| ("x-request-id".to_owned(), id)));
     let pick = Pick { edits: HeaderEdits { set, remove: remove_headers }, destination, hint, scores };
     (Verdict { pick, body, body_changed }, ticket)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_share_that_grows_finds_no_room_and_short_ones_have_the_last_quarter() {
-        const LIMIT: usize = 4 << 20;
-        let total = Arc::new(AtomicUsize::new(0));
-        let share = || HeldBytes { total: total.clone(), mine: 0 };
-        let (mut long, mut short, mut idle) = (share(), share(), share());
-        assert!(long.set(3 << 20, LIMIT), "three quarters");
-        assert!(!long.set((3 << 20) + 1, LIMIT));
-        assert!(short.set(SHORT_BODY_BYTES, LIMIT), "a short one has room left");
-        let mut greedy = share();
-        assert!(!greedy.set(2 << 20, LIMIT));
-        assert!(!short.set(SHORT_BODY_BYTES + 1, LIMIT), "it is no longer short");
-        for (share, bytes) in [(&mut idle, 0), (&mut long, 3 << 20), (&mut short, 1)] {
-            assert!(share.set(bytes, LIMIT), "nothing is refused that does not grow");
-        }
-        long.shrink_to(1 << 20);
-        long.shrink_to(2 << 20);
-        assert_eq!((long.mine, total.load(Relaxed)), (1 << 20, (1 << 20) + 1 + (2 << 20)));
-        drop((long, short, idle, greedy));
-        assert_eq!(total.load(Relaxed), 0);
-    }
 }

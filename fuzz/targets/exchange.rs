@@ -10,9 +10,9 @@ use arbitrary::Unstructured;
 use bytes::{Buf as _, Bytes};
 use envoy_types::pb::envoy::service::ext_proc::v3::ProcessingRequest;
 use epp::compat::Compat;
-use epp::ext_proc::destination::{DESTINATION, DestinationHint};
+use epp::ext_proc::destination::DestinationHint;
 use epp::ext_proc::exchange::{Awaits, Exchange, Step, Verdict};
-use epp::ext_proc::reply::{HeaderEdits, OutgoingBody, Pick, Replies};
+use epp::ext_proc::reply::{OutgoingBody, Pick, Replies};
 use epp::raw_request::RawRequest;
 use epp::rejection::Rejection;
 use prost::Message as _;
@@ -126,9 +126,7 @@ impl Play {
             self.envoy.expects(range.clone(), &replacement);
             OutgoingBody::spliced(&body, range, Bytes::from(replacement))
         });
-        let set = vec![(DESTINATION.to_owned(), envoy::PICKED.to_owned())];
-        let edits = HeaderEdits { set, remove: Vec::new() };
-        let pick = Pick { edits, destination: envoy::PICKED.to_owned(), ..Pick::default() };
+        let pick = Pick { destination: envoy::PICKED.to_owned(), ..Pick::default() };
         let replies = self.exchange.decided(Verdict { pick, body, body_changed });
         if came {
             self.envoy.takes(replies);

@@ -71,7 +71,7 @@ pub enum ResponsePart {
         /// Whether the answer is an event stream.
         event_stream: bool,
     },
-    /// A chunk; its bytes are in the replies' hands, so the shell feeds them before it sends.
+    /// A chunk, whose bytes [`Step::Observe`] carries beside it.
     Chunk {
         /// Whether the answer ends here.
         end_of_stream: bool,
@@ -193,6 +193,11 @@ impl Exchange {
         }
     }
 
+    /// How the pick will be told.
+    pub fn hint(&self) -> &DestinationHint {
+        &self.hint
+    }
+
     /// Whether the answer has come to its end.
     pub fn response_ended(&self) -> bool {
         matches!(self.response, ResponsePhase::Whole | ResponsePhase::Ended)
@@ -248,8 +253,7 @@ impl Exchange {
             self.ahead = config.send_body_without_waiting_for_header_response;
         }
         // Envoy repeats it with every message.
-        let undecided =
-            matches!(self.phase, RequestPhase::Start | RequestPhase::Headers | RequestPhase::Body);
+        let undecided = self.phase == RequestPhase::Start || self.awaits_request();
         if let Some(metadata) = message.metadata_context.as_ref().filter(|_| undecided)
             && let Some(subset) = read_subset(metadata)
         {
@@ -445,11 +449,10 @@ impl Exchange {
 /// sends none, whatever it announced), the client's word must not be taken for it.
 fn disarm(head: &[(String, Bytes)], hint: &DestinationHint) -> HeaderEdits {
     let mut remove = control_headers::sent(head);
-    let mut names = hint.names().to_vec();
-    names.dedup();
-    remove.extend(
-        names.into_iter().filter(|name| head.iter().any(|(sent, _)| sent == name)).map(str::to_owned),
-    );
+    let destinations = hint.names().into_iter().filter(|name| head.iter().any(|(sent, _)| sent == name));
+    remove.extend(destinations.map(str::to_owned));
+    remove.sort_unstable();
+    remove.dedup();
     HeaderEdits { set: Vec::new(), remove }
 }
 

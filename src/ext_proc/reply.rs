@@ -55,14 +55,14 @@ fn header(key: String, value: String) -> HeaderValueOption {
     HeaderValueOption { header: Some(header), ..HeaderValueOption::default() }
 }
 
-/// What the pick adds to the answer of a request: the edits, and the same destination as metadata.
+/// What the pick adds to the answer of a request: the destination as header and as metadata, and other edits.
 #[derive(Clone, Debug, Default)]
 pub struct Pick {
-    /// Header changes; holds the destination header.
+    /// Header changes beside the destination's.
     pub edits: HeaderEdits,
     /// Value of the destination header and metadata.
     pub destination: String,
-    /// How the metadata is named.
+    /// How both are named.
     pub hint: DestinationHint,
     /// `ip:port` and score of every candidate, for the metadata; empty when they are not emitted.
     pub scores: Vec<(String, f64)>,
@@ -70,6 +70,8 @@ pub struct Pick {
 
 impl Pick {
     fn into_common(self) -> (CommonResponse, Struct) {
+        let mut edits = self.edits;
+        edits.set.insert(0, (self.hint.key().to_owned(), self.destination.clone()));
         let destination = value(Kind::StringValue(self.destination));
         let mut fields = vec![(self.hint.key().to_owned(), destination)];
         if !self.scores.is_empty() {
@@ -82,7 +84,7 @@ impl Pick {
         };
         let metadata = Struct { fields };
         let common = CommonResponse {
-            header_mutation: self.edits.into_mutation(),
+            header_mutation: edits.into_mutation(),
             clear_route_cache: true,
             ..CommonResponse::default()
         };

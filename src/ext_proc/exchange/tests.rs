@@ -73,7 +73,6 @@ fn feed(exchange: &mut Exchange, message: ProcessingRequest, rewrite: bool) -> V
         Step::Observe(part, chunk) => exchange.answer_response(&part, chunk),
         Step::Decide(undecided) => {
             let raw = undecided.finish();
-            let edits = HeaderEdits { set: vec![(DESTINATION.into(), PICKED.into())], remove: vec![] };
             let body = raw.body.map(|body| {
                 if rewrite {
                     OutgoingBody::spliced(&body, 0..body.len().min(1), Bytes::from_static(b"new"))
@@ -81,7 +80,7 @@ fn feed(exchange: &mut Exchange, message: ProcessingRequest, rewrite: bool) -> V
                     OutgoingBody::unchanged(body)
                 }
             });
-            let pick = Pick { edits, destination: PICKED.into(), ..Pick::default() };
+            let pick = Pick { destination: PICKED.into(), ..Pick::default() };
             exchange.decided(Verdict { pick, body, body_changed: rewrite })
         }
     };
