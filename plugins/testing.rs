@@ -41,17 +41,21 @@ impl Pool {
         Self { snapshot: Snapshot { endpoints }, loads, request, runs }
     }
 
+    /// Makes a pool with one endpoint for each of `adapters`, and a request for the adapter `a`.
+    pub(crate) fn with_adapters(adapters: &[Adapters<'_>]) -> Self {
+        let mut pool = Self::new(adapters.iter().map(|_| Load::default()));
+        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        for (endpoint, &(running, waiting, max)) in pool.snapshot.endpoints.iter().zip(adapters) {
+            endpoint.store_lora(LoraAdapters { running: owned(running), waiting: owned(waiting), max });
+        }
+        pool.request.target_model = "a".into();
+        pool
+    }
+
     /// Puts another endpoint into the slot of the one at `index`.
     pub(crate) fn replace(&mut self, index: usize) {
         let EndpointId { slot, generation } = self.snapshot.endpoints[index].id;
         self.snapshot.endpoints[index] = endpoint(EndpointId { slot, generation: generation + 1 });
-    }
-
-    /// Says which adapters the endpoint at `index` has.
-    pub(crate) fn set_adapters(&self, index: usize, (running, waiting, max): Adapters<'_>) {
-        let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let adapters = LoraAdapters { running: owned(running), waiting: owned(waiting), max };
-        self.snapshot.endpoints[index].store_lora(adapters);
     }
 
     /// The decision being made.

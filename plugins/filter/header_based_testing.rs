@@ -3,10 +3,9 @@
 //! The header `test-epp-endpoint-selection` holds addresses, or `ip:port`, between commas. Without it nobody is left,
 //! and the request is refused. Never use it where clients are not yours.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use epp_framework::endpoint::FixedMeta;
 use epp_framework::parameters::Parameters;
 use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
 use epp_framework::scheduling::{Cycle, Filter};
@@ -21,7 +20,7 @@ const MAX_ENTRIES: usize = 256;
 /// `header-based-testing-filter`.
 pub(crate) const TYPE: PluginType = PluginType {
     name: "header-based-testing-filter",
-    summary: "For tests: keeps the endpoints that the header `test-epp-endpoint-selection` lists, in its order.",
+    summary: "Keeps the endpoints that the header `test-epp-endpoint-selection` lists, in its order; for tests.",
     kinds: &[Kind::Filter],
     build,
     drains: "when a request has no header `test-epp-endpoint-selection`; it is meant for tests",
@@ -42,10 +41,13 @@ impl Filter for HeaderBasedTestingFilter {
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
         let listed = cycle.request.headers.get(HEADER).unwrap_or_default();
         let mut n = 0;
-        for entry in listed.split(',').take(MAX_ENTRIES).filter_map(Entry::parse) {
+        for entry in listed.split(',').take(MAX_ENTRIES).map(str::trim) {
+            let (address, socket) = (entry.parse().ok(), entry.parse().ok());
             let mut at = n;
             while at < candidates.len() {
-                if entry.names(&candidates.at(at).endpoint.meta) {
+                let meta = &candidates.at(at).endpoint.meta;
+                let own = SocketAddr::new(meta.address, meta.port);
+                if address == Some(meta.address) || socket == Some(own) {
                     candidates.promote(at, n);
                     n += 1;
                 }
@@ -53,26 +55,6 @@ impl Filter for HeaderBasedTestingFilter {
             }
         }
         candidates.truncate(n);
-    }
-}
-
-/// One entry of the header.
-enum Entry {
-    Address(IpAddr),
-    Socket(SocketAddr),
-}
-
-impl Entry {
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
-        text.parse().map(Self::Address).or_else(|_| text.parse().map(Self::Socket)).ok()
-    }
-
-    fn names(&self, endpoint: &FixedMeta) -> bool {
-        match *self {
-            Self::Address(address) => address == endpoint.address,
-            Self::Socket(socket) => socket == SocketAddr::new(endpoint.address, endpoint.port),
-        }
     }
 }
 

@@ -60,19 +60,8 @@ impl Filter for LoraAffinityFilter {
 
 #[cfg(test)]
 mod tests {
-    use epp_framework::endpoint::Load;
-
     use super::*;
     use crate::testing::{Adapters, Pool, built};
-
-    fn pool(adapters: &[Adapters<'_>]) -> Pool {
-        let mut pool = Pool::new(adapters.iter().map(|_| Load::default()));
-        for (index, adapters) in adapters.iter().enumerate() {
-            pool.set_adapters(index, *adapters);
-        }
-        pool.request.target_model = "a".into();
-        pool
-    }
 
     #[test]
     fn endpoints_with_the_adapter_or_with_room_are_kept() {
@@ -89,7 +78,7 @@ mod tests {
         for (name, threshold, adapters, want) in cases {
             for seed in 0..20 {
                 let filter = LoraAffinityFilter { threshold: *threshold };
-                assert_eq!(pool(adapters).filter(&filter, seed), *want, "{name}");
+                assert_eq!(Pool::with_adapters(adapters).filter(&filter, seed), *want, "{name}");
             }
         }
     }
@@ -97,7 +86,7 @@ mod tests {
     #[test]
     fn row_7_affinity_wins_as_often_as_the_threshold_says() {
         let filter = built(&TYPE, r#"{"threshold": 0.75}"#).filter.unwrap();
-        let pool = pool(&[(&["a"], &[], 2), (&[], &[], 2)]);
+        let pool = Pool::with_adapters(&[(&["a"], &[], 2), (&[], &[], 2)]);
         let mut affinity = 0;
         for seed in 0..10_000 {
             match pool.filter(&*filter, seed)[..] {

@@ -42,8 +42,6 @@ impl Scorer for LoraAffinityScorer {
 
 #[cfg(test)]
 mod tests {
-    use epp_framework::endpoint::Load;
-
     use super::*;
     use crate::testing::{Adapters, Pool, assert_close};
 
@@ -69,12 +67,7 @@ mod tests {
             ("repeated among the waiting", &[(&["b"], &["b"], 2)], &[0.8]),
         ];
         for (name, adapters, want) in cases {
-            let mut pool = Pool::new(adapters.iter().map(|_| Load::default()));
-            for (index, adapters) in adapters.iter().enumerate() {
-                pool.set_adapters(index, *adapters);
-            }
-            pool.request.target_model = "a".into();
-            assert_close(&pool.score(&LoraAffinityScorer), want, name);
+            assert_close(&Pool::with_adapters(adapters).score(&LoraAffinityScorer), want, name);
         }
     }
 }

@@ -53,22 +53,17 @@ impl Scorer for PrefixCacheScorer {
 #[cfg(test)]
 mod tests {
     use epp_framework::endpoint::{EndpointId, Load};
-    use epp_framework::parameters::ParameterValue;
     use epp_framework::request::Prompt;
-    use epp_framework::slot::SlotNames;
 
     use super::*;
-    use crate::testing::{Pool, assert_close};
+    use crate::testing::{Pool, assert_close, built};
 
-    /// A pool of two, and the plugin with blocks of four bytes.
-    fn setup(parameters: &[(&str, i64)]) -> (Pool, Plugin) {
-        let mut given = Parameters::defaults(PARAMETERS);
-        given.set("hashBlockSize", ParameterValue::Integer(4));
-        for &(name, value) in parameters {
-            given.set(name, ParameterValue::Integer(value));
-        }
-        let plugin = build(&given, &BuildContext::new("prefix", &SlotNames::default()));
-        (Pool::new([Load::default(); 2]), plugin)
+    /// Blocks of four bytes.
+    const BLOCKS: &str = r#"{"hashBlockSize": 4}"#;
+
+    /// A pool of two, and the plugin.
+    fn setup(parameters: &str) -> (Pool, Plugin) {
+        (Pool::new([Load::default(); 2]), built(&TYPE, parameters))
     }
 
     /// Scores `prompt`, then sends it to the endpoint at index `to`.
@@ -83,7 +78,7 @@ mod tests {
 
     #[test]
     fn endpoints_score_by_how_much_of_the_prompt_they_were_sent() {
-        let (mut pool, plugin) = setup(&[]);
+        let (mut pool, plugin) = setup(BLOCKS);
         for (name, model, prompt, to, want) in [
             ("X1, row 43", "test-model1", "aaaaaa", 0, [0.0, 0.0]),
             ("X2", "test-model2", "bbbbbb", 1, [0.0, 0.0]),
@@ -98,14 +93,14 @@ mod tests {
 
     #[test]
     fn x7_blocks_beyond_the_maximum_do_not_count() {
-        let (mut pool, plugin) = setup(&[("maxPrefixBlocksToMatch", 2)]);
+        let (mut pool, plugin) = setup(r#"{"hashBlockSize": 4, "maxPrefixBlocksToMatch": 2}"#);
         step(&mut pool, &plugin, ("m", "aaaabbbbcccc"), 1);
         assert_close(&step(&mut pool, &plugin, ("m", "aaaabbbbdddd"), 1), &[0.0, 1.0], "X7");
     }
 
     #[test]
     fn a_successor_in_the_slot_inherits_nothing() {
-        let (mut pool, plugin) = setup(&[]);
+        let (mut pool, plugin) = setup(BLOCKS);
         step(&mut pool, &plugin, ("m", "aaaabbbb"), 1);
         plugin.observer.as_ref().unwrap().on_endpoint_removed(EndpointId { slot: 1, generation: 0 });
         pool.replace(1);
@@ -115,7 +110,7 @@ mod tests {
 
     #[test]
     fn without_a_producer_all_score_0() {
-        let (pool, plugin) = setup(&[]);
+        let (pool, plugin) = setup(BLOCKS);
         assert_close(&pool.score(&**plugin.scorer.as_ref().unwrap()), &[0.0, 0.0], "");
     }
 }
