@@ -1,7 +1,8 @@
 //! Sockets → connections, with or without TLS: [`Acceptor::connections`], a stream for a tonic server.
 //!
 //! Accepting never waits for a handshake. Handshakes are tasks, with a deadline and a bound on their number; when the
-//! bound is reached and none of them ends, the oldest makes room, so that silent clients lock nobody out.
+//! bound is reached and none of them ends, the oldest makes room, so that silent clients lock nobody out. Each serving
+//! thread has an acceptor of its own, so the bound is one of a thread.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -18,7 +19,7 @@ use crate::sockets::Sockets;
 use crate::tls::Tls;
 use crate::tls::connection::{Connection, PATIENCE};
 
-/// How long handshakes may take, and how many there may be at once.
+/// How long the handshakes of an acceptor may take, and how many there may be at once.
 #[derive(Clone, Copy, Debug)]
 struct Limits {
     /// Handshakes at once.
@@ -31,7 +32,7 @@ struct Limits {
 
 const LIMITS: Limits = Limits { handshakes: 512, deadline: PATIENCE, patience: Duration::from_secs(1) };
 
-/// Accepts the connections of one listener.
+/// Accepts the connections of one listener, or those that a serving thread is dealt.
 pub struct Acceptor {
     sockets: Sockets,
     tls: Option<Tls>,
@@ -49,7 +50,7 @@ enum Failure {
 }
 
 impl Acceptor {
-    /// Makes connections of `sockets`, in clear text unless there is a `tls`.
+    /// Turns `sockets` into connections, in clear text unless there is a `tls`.
     pub fn new(sockets: Sockets, tls: Option<Tls>) -> Self {
         Self::with(sockets, tls, LIMITS)
     }
@@ -59,7 +60,7 @@ impl Acceptor {
         Self { sockets, tls, limits, handshakes, begun, cut: None }
     }
 
-    /// The connections, as they become ready. Dropping the stream closes the listener and ends all handshakes.
+    /// The connections, as they become ready. Dropping the stream drops the sockets and ends all handshakes.
     pub fn connections(self) -> impl Stream<Item = Result<Connection, Infallible>> {
         stream::unfold(self, async |mut acceptor| Some((Ok(acceptor.next().await?), acceptor)))
     }
