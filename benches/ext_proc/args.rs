@@ -84,7 +84,7 @@ pub(crate) struct SoakArgs {
     /// Length in seconds
     #[arg(long, default_value_t = 600)]
     pub(crate) seconds: u32,
-    /// Requests in flight
+    /// Requests in flight, rounded up to a multiple of 16
     #[arg(long, default_value_t = 64)]
     pub(crate) in_flight: u32,
 }

@@ -7,8 +7,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
     BodyResponse, CommonResponse, HeadersResponse, ProcessingResponse, body_mutation::Mutation,
     processing_response::Response,
 };
-
-const DESTINATION: &str = "x-gateway-destination-endpoint";
+use epp::ext_proc::destination::DESTINATION;
 
 /// The destinations that may be named.
 pub(crate) struct Destinations(HashSet<String>);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use clap::ValueEnum;
 
 use crate::args::{MeasureArgs, Shape};
 use crate::load::Outcome;
@@ -97,19 +98,14 @@ fn requests(args: &MeasureArgs, rows: &[&Row]) -> anyhow::Result<()> {
 
 /// One run against one server.
 fn load(args: &MeasureArgs, row: &Row, pid: u32, address: &str, pods: &[String]) -> anyhow::Result<Run> {
-    let shape = match row.shape {
-        Shape::Small => "small",
-        Shape::Medium => "medium",
-        Shape::Long => "long",
-        Shape::Streamed => "streamed",
-    };
+    let shape = row.shape.to_possible_value().expect("every shape can be asked for");
     let plan = [
         ("--address", address.to_owned()),
         ("--connections", args.connections.to_string()),
         ("--users", row.users.to_string()),
         ("--rate", row.rate.to_string()),
         ("--seconds", args.seconds.to_string()),
-        ("--shape", shape.to_owned()),
+        ("--shape", shape.get_name().to_owned()),
         ("--destinations", pods.join(",")),
     ];
     let before = process::cpu_seconds(pid)?;

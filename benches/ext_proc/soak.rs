@@ -33,11 +33,14 @@ pub(crate) fn run(args: &SoakArgs) -> anyhow::Result<()> {
     let samples = watch(&epp, &endpoints, args.seconds, || client.is_finished())?;
     let counts = client.join().ok().context("the client's thread panicked")??;
     say(&format!("done, how often: {counts}"));
-    for result in ["ok", "refused"] {
-        for family in ["epp_config_reload_total", "epp_endpoints_reload_total"] {
-            let n = epp.metric(&format!("{family}{{result=\"{result}\"}}"))?;
-            say(&format!("{family} {result}: {n}"));
-        }
+    for (family, result) in [
+        ("epp_config_reload_total", "ok"),
+        ("epp_config_reload_total", "refused"),
+        ("epp_endpoints_reload_total", "ok"),
+    ] {
+        let n = epp.metric(&format!("{family}{{result=\"{result}\"}}"))?;
+        say(&format!("{family} {result}: {n}"));
+        ensure!(n > 0.0, "no reload was {result}: the files were edited all the while");
     }
     given_back(&epp, &endpoints)?;
     flat(&samples)

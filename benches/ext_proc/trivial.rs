@@ -15,6 +15,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
     ProcessingResponse, StreamedBodyResponse, TrailersResponse, body_mutation::Mutation,
     processing_request::Request as Part, processing_response::Response as Answer,
 };
+use epp::ext_proc::destination::DESTINATION;
 use epp::runtime::edge;
 use epp::sockets::{Sockets, sockets};
 use futures_util::{Stream, StreamExt};
@@ -57,7 +58,7 @@ fn answer(message: ProcessingRequest, destination: &str) -> ProcessingResponse {
 fn headers(destination: Option<&str>) -> HeadersResponse {
     let set = |destination: &str| {
         let header = HeaderValue {
-            key: "x-gateway-destination-endpoint".to_owned(),
+            key: DESTINATION.to_owned(),
             raw_value: destination.as_bytes().to_vec(),
             ..HeaderValue::default()
         };

@@ -41,18 +41,24 @@ async fn kept_s(hello: &[u8]) -> u64 {
     }
 }
 
+/// Fails unless the connection is kept this long, or a little longer: until the clock is paused, it goes on.
+async fn assert_kept(hello: &[u8], least_s: u64) {
+    let kept_s = kept_s(hello).await;
+    assert!((least_s..least_s + 5).contains(&kept_s), "{kept_s} s, expected {least_s}");
+}
+
 #[tokio::test]
 async fn clients_that_never_begin_http2_are_cut() {
-    assert_eq!(kept_s(b"").await, 10);
+    assert_kept(b"", 10).await;
 }
 
 #[tokio::test]
 async fn clients_that_stop_within_the_preface_are_cut() {
-    assert_eq!(kept_s(&HELLO[..23]).await, 10);
+    assert_kept(&HELLO[..23], 10).await;
 }
 
 #[tokio::test]
 async fn clients_that_answer_no_ping_are_cut() {
     // The ping comes after 30 s; its answer may take ten more.
-    assert_eq!(kept_s(HELLO).await, 40);
+    assert_kept(HELLO, 40).await;
 }

@@ -69,6 +69,7 @@ const PURE: &[&str] = &[
     "src/discovery/index/*",
     "src/scrape/exposition.rs",
     "src/scrape/exposition/*",
+    "src/scrape/mapping.rs",
     "src/sim/engine*",
     "src/standalone/render.rs",
 ];

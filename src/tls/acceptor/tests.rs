@@ -164,11 +164,12 @@ async fn a_handshake_ends_at_its_deadline() {
     assert!(began.elapsed() >= LIMITS.deadline);
 }
 
-/// Reads until that fails, or nothing came for an hour.
+/// Reads until that fails or the client has closed, or nothing came for an hour.
 async fn read_all(connection: &mut Connection) -> Option<io::ErrorKind> {
     let mut some = [0; 8];
     loop {
         match timeout(HOUR, connection.read(&mut some)).await {
+            Ok(Ok(0)) => return Some(io::ErrorKind::UnexpectedEof),
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Some(error.kind()),
             Err(_) => return None,

@@ -72,7 +72,7 @@ impl Hermetic {
         Self::serve(pool(pods, config, types), Setup::default()).await
     }
 
-    /// The same as [`start`](Self::start) with other rules.
+    /// Starts it with the seeds' profile and other rules.
     pub(crate) async fn with_rules(pods: &[Pod], rules: Rules) -> Self {
         let setup = Setup { rules, ..Setup::default() };
         Self::serve(pool(pods, SEED_CONFIG, epp_plugins::BUILT_IN), setup).await
@@ -84,7 +84,7 @@ impl Hermetic {
         Self::serve(pool(pods, FOUR_SCORERS, epp_plugins::BUILT_IN), setup).await
     }
 
-    /// The same as [`start`](Self::start) with what is off unless asked for.
+    /// Starts it with the seeds' profile and what is off unless asked for.
     pub(crate) async fn with_options(
         pods: &[Pod],
         emit_scores: bool,

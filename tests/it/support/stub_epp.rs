@@ -18,6 +18,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
     processing_request::Request as Asked, processing_response::Response as Told,
 };
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+use epp::ext_proc::destination::{DESTINATION, NAMESPACE};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio_stream::{Stream, StreamExt};
@@ -26,8 +27,6 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::support::server_runtime;
-
-const DESTINATION: &str = "x-gateway-destination-endpoint";
 
 /// A running stub on a loopback port.
 pub(crate) struct StubEpp {
@@ -159,7 +158,7 @@ impl Exchange {
     fn metadata(&self) -> Struct {
         let pick = Value { kind: Some(Kind::StringValue(self.pick.to_string())) };
         let lb = Struct { fields: [(DESTINATION.to_owned(), pick)].into() };
-        Struct { fields: [("envoy.lb".to_owned(), Value { kind: Some(Kind::StructValue(lb)) })].into() }
+        Struct { fields: [(NAMESPACE.to_owned(), Value { kind: Some(Kind::StructValue(lb)) })].into() }
     }
 }
 
