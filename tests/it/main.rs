@@ -13,6 +13,7 @@ mod gateway;
 mod health;
 mod hermetic;
 mod invariants;
+mod kube_api;
 mod lifecycle;
 mod metrics;
 mod model_servers;

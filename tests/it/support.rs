@@ -8,6 +8,7 @@ pub(crate) mod envoy;
 pub(crate) mod envoy_config;
 pub(crate) mod epp;
 pub(crate) mod hermetic;
+pub(crate) mod kube_api;
 pub(crate) mod leash;
 pub(crate) mod metrics_server;
 pub(crate) mod stub_epp;

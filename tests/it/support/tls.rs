@@ -13,14 +13,14 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::{Resumption, WantsClientCert, WebPkiServerVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio_rustls::rustls::{
-    ALL_VERSIONS, CipherSuite, ClientConfig, ConfigBuilder, HandshakeKind, RootCertStore,
+    ALL_VERSIONS, CipherSuite, ClientConfig, ConfigBuilder, HandshakeKind, RootCertStore, ServerConfig,
     SupportedProtocolVersion,
 };
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 /// The name in every certificate.
 pub(crate) const NAME: &str = "epp.test";
@@ -61,8 +61,14 @@ impl Authority {
 
     /// Signs a certificate for [`NAME`].
     pub(crate) fn issue(&self) -> Issued {
+        self.issue_for(&[NAME])
+    }
+
+    /// Signs a certificate for these names and addresses.
+    pub(crate) fn issue_for(&self, names: &[&str]) -> Issued {
         let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Issued { certificate: certificate.der().clone(), certificate_pem: certificate.pem(), key }
@@ -76,6 +82,15 @@ impl Issued {
         fs::write(&certificate, &self.certificate_pem).unwrap();
         fs::write(&key, self.key.serialize_pem()).unwrap();
         (certificate, key)
+    }
+
+    /// What a server of ours makes of connections with it.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
+        let key = PrivateKeyDer::Pkcs8(self.key.serialize_der().into());
+        let config = config.with_single_cert(vec![self.certificate.clone()], key).unwrap();
+        TlsAcceptor::from(Arc::new(config))
     }
 
     /// Puts them into `folder` as Kubernetes does: into a new folder named after `version`, to which a link is renamed.
