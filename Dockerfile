@@ -12,7 +12,7 @@ WORKDIR /src
 # Only what the binary is made of: nothing else makes a new layer. Cargo wants to see the benches that it does not build.
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY build build
-COPY config config
+COPY config/default-plugins.yaml config/legacy-plugins.yaml config/
 COPY fuzz/targets fuzz/targets
 COPY benches benches
 COPY plugins plugins

@@ -15,6 +15,7 @@ mod hermetic;
 mod invariants;
 mod kube_api;
 mod lifecycle;
+mod manifests;
 mod metrics;
 mod model_servers;
 mod older_guide;
