@@ -15,6 +15,8 @@ import tempfile
 import threading
 import time
 
+from checks import Failed, Skipped, run
+
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 MAX_BYTES = 25_000_000
 MAX_START = 0.3
@@ -28,18 +30,9 @@ CONFIG = os.path.join(ROOT, "config", "default-plugins.yaml")
 ENDPOINTS = "endpoints:\n- {name: none, address: 127.0.0.1, port: 9}\n"
 
 
-class Failed(Exception):
-    """What is wrong, in a sentence."""
-
-
-class Skipped(Exception):
-    """Why there is nothing to be said."""
-
-
 def main():
     checks = Checks(dockerfile())
-    results = {"passed": 0, "failed": 0, "skipped": 0}
-    for check in (
+    methods = (
         checks.copies_what_is_there,
         checks.labels_and_user,
         checks.builds_from_what_it_copies,
@@ -49,20 +42,8 @@ def main():
         checks.knows_the_flags_and_ports,
         checks.starts_fast,
         checks.runs_read_only_without_rights,
-    ):
-        name = check.__name__.replace("_", " ")
-        try:
-            told, result = check(), "passed"
-        except Failed as failure:
-            told, result = failure, "failed"
-        except Skipped as reason:
-            told, result = reason, "skipped"
-        results[result] += 1
-        print("image: %-32s %s" % (name, "ok (%s)" % told if result == "passed" else "%s: %s" % (result.upper(), told)))
-        sys.stdout.flush()
-    state = "FAILED" if results["failed"] else "ok"
-    print("test result: %s. %d passed; %d failed; %d ignored; image" % ((state,) + tuple(results.values())))
-    sys.exit(1 if results["failed"] else 0)
+    )
+    sys.exit(run("image", [(method.__name__.replace("_", " "), method) for method in methods]))
 
 
 def dockerfile():
