@@ -24,6 +24,9 @@ use verbosity::Verbosity;
 /// The crates that the verbosity is about.
 const OURS: [&str; 3] = ["epp", "epp_plugins", "epp_framework"];
 
+/// It logs each failed request as an error; whoever asked says once what that means.
+const SILENT: &str = "kube_client";
+
 /// What changes the level; the subscriber, too, is one for the process.
 static CONTROL: OnceLock<Control> = OnceLock::new();
 
@@ -52,7 +55,7 @@ pub fn start(args: &LoggingArgs) {
 fn targets(verbosity: Verbosity) -> Targets {
     let ours = OURS.map(|target| (target, verbosity.filter()));
     let libraries = verbosity.filter().min(LevelFilter::WARN);
-    Targets::new().with_default(libraries).with_targets(ours)
+    Targets::new().with_default(libraries).with_targets(ours).with_target(SILENT, LevelFilter::OFF)
 }
 
 /// How much is logged; `None` where logging was not started.

@@ -14,6 +14,7 @@ mod health;
 mod hermetic;
 mod invariants;
 mod kube_api;
+mod kube_discovery;
 mod lifecycle;
 mod manifests;
 mod metrics;

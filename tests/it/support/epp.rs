@@ -30,13 +30,33 @@ pub(crate) struct EppSetup {
     pub(crate) args: Vec<String>,
     /// Further variables of the environment.
     pub(crate) env: Vec<(String, String)>,
+    /// What it is started with in a cluster, instead of a pool's name, an endpoints file and ports.
+    pub(crate) cluster: Option<InCluster>,
+}
+
+/// How a Deployment starts it.
+#[derive(Clone, Debug)]
+pub(crate) struct InCluster {
+    /// Who it is, and where the API is.
+    pub(crate) kubeconfig: PathBuf,
+    /// Its arguments; ports of theirs are replaced by the system's choice, `/config` by a folder of the test.
+    pub(crate) args: Vec<String>,
 }
 
 impl EppSetup {
     /// The seeds' configuration over these endpoints, in clear text.
     pub(crate) fn new(endpoints: &[SocketAddr]) -> Self {
         let config = super::hermetic::SEED_CONFIG.to_owned();
-        Self { endpoints: endpoints.to_vec(), config, secure: false, args: Vec::new(), env: Vec::new() }
+        let endpoints = endpoints.to_vec();
+        Self { endpoints, config, secure: false, args: Vec::new(), env: Vec::new(), cluster: None }
+    }
+
+    /// The seeds' configuration over a pool of a Kubernetes API, in clear text.
+    pub(crate) fn of_pool(pool: &str, kubeconfig: PathBuf) -> Self {
+        let args = ["--pool-name", pool, "--grpc-port", "9002", "--grpc-health-port", "9003"];
+        let args = args.into_iter().chain(["--config-file", "/config/default-plugins.yaml"]);
+        let cluster = InCluster { kubeconfig, args: args.map(str::to_owned).collect() };
+        Self { cluster: Some(cluster), ..Self::new(&[]) }
     }
 }
 
@@ -210,14 +230,25 @@ pub(crate) fn refused_start(args: &[impl AsRef<OsStr>]) -> String {
 
 fn spawn(folder: &Path, setup: &EppSetup) -> Child {
     let log = File::create(folder.join("log")).expect("the folder is ours");
-    leash::command(env!("CARGO_BIN_EXE_epp"))
-        .args(["--pool-name", "it", "--grpc-port", "0", "--grpc-health-port", "0", "--metrics-port", "0"])
-        .args(["--zap-encoder", "json", "--v", "5"])
+    let mut command = leash::command(env!("CARGO_BIN_EXE_epp"));
+    if let Some(cluster) = &setup.cluster {
+        let config = folder.join("config.yaml").display().to_string();
+        let here = |arg: &String| match arg.as_str() {
+            "9002" | "9003" => "0".to_owned(),
+            "/config/default-plugins.yaml" => config.clone(),
+            _ => arg.clone(),
+        };
+        command.args(cluster.args.iter().map(here)).env("KUBECONFIG", &cluster.kubeconfig);
+    } else {
+        command
+            .args(["--pool-name", "it", "--grpc-port", "0", "--grpc-health-port", "0", "--config-file"])
+            .arg(folder.join("config.yaml"))
+            .arg("--endpoints-file")
+            .arg(folder.join("endpoints.yaml"));
+    }
+    command
+        .args(["--metrics-port", "0", "--zap-encoder", "json", "--v", "5"])
         .arg(format!("--secure-serving={}", setup.secure))
-        .arg("--config-file")
-        .arg(folder.join("config.yaml"))
-        .arg("--endpoints-file")
-        .arg(folder.join("endpoints.yaml"))
         .args(&setup.args)
         .envs(setup.env.iter().cloned())
         .stdout(log.try_clone().expect("a handle can be doubled"))

@@ -5,7 +5,7 @@
 //! Does not behave like an engine (no metrics, no queue).
 
 use std::convert::Infallible;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use axum::Router;
@@ -82,10 +82,25 @@ struct Shared {
 impl Upstream {
     /// Starts a server that answers in this way.
     pub(crate) fn start(answer: Answer) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").expect("loopback has a free port"), answer)
+    }
+
+    /// Starts servers that answer in this way, on one port of as many addresses: the pods of a pool.
+    pub(crate) fn pods(count: u8, answer: &Answer) -> Vec<Self> {
+        let listen = || {
+            let first = TcpListener::bind((Ipv4Addr::new(127, 7, 0, 1), 0))?;
+            let port = first.local_addr()?.port();
+            let others = (2..=count).map(|host| TcpListener::bind((Ipv4Addr::new(127, 7, 0, host), port)));
+            std::iter::once(Ok(first)).chain(others).collect::<std::io::Result<Vec<_>>>()
+        };
+        let listeners = (0..100).find_map(|_| listen().ok()).expect("some port is free on all of them");
+        listeners.into_iter().map(|listener| Self::on(listener, answer.clone())).collect()
+    }
+
+    fn on(listener: TcpListener, answer: Answer) -> Self {
         let shared =
             Arc::new(Shared { answer: Mutex::new(answer), received: watch::Sender::new(Vec::new()) });
         let runtime = server_runtime("upstream");
-        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
         listener.set_nonblocking(true).expect("the socket is ours");
         let at = listener.local_addr().expect("the socket is bound");
         // Scrapes are answered like a server without metrics does, and are not requests of the test.

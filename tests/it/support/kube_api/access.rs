@@ -14,9 +14,10 @@ use crate::support::tls::{Authority, Issued};
 pub(crate) const ADMIN: &str = "admin";
 
 /// Who has a token, besides [`ADMIN`].
-pub(crate) const USERS: [&str; 6] = [
+pub(crate) const USERS: [&str; 7] = [
     "alice",
     "bob",
+    "system:serviceaccount:default:default",
     "system:serviceaccount:default:epp",
     "system:serviceaccount:default:mistral-epp",
     "system:serviceaccount:default:nobody",
@@ -55,7 +56,8 @@ impl Access {
             "users": [{ "name": "test", "user": { "token": token(user) } }],
         });
         let port = server.rsplit(':').next().unwrap_or_default();
-        let path = self.folder().join(format!("{port}-{user}.kubeconfig"));
+        // `KUBECONFIG` is a list of paths with colons between them.
+        let path = self.folder().join(format!("{port}-{}.kubeconfig", user.replace(':', "-")));
         fs::write(&path, config.to_string()).expect("the folder is ours");
         path
     }
