@@ -142,6 +142,12 @@ pub struct ClusterArgs {
     /// Ports of these pods that requests go to: 1 to 8, separated by commas
     #[arg(long, value_parser = TargetPorts::parse, default_value = "", hide_default_value = true, value_name = "PORTS")]
     pub endpoint_target_ports: TargetPorts,
+    /// Elect one of all replicas, by a lease in the pool's namespace; only that one is ready
+    ///
+    /// The others follow the pool and scrape, so that a take-over is warm. Needs get, create and update on leases, and
+    /// probes of the services liveness and readiness.
+    #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
+    pub ha_enable_leader_election: bool,
 }
 
 /// The configuration.

@@ -1,8 +1,9 @@
-//! gRPC health: SERVING while the pool is known and the process is not draining.
+//! gRPC health: SERVING while the pool is known and the process is not draining, and leads if there is an election.
 //!
 //! [`Readiness`] answers on its own plaintext port; as in v1.0.1 without leader election, every service name gets the
-//! same answer (the seeds probe `inference-extension`). On the port of the ext_proc service it answers for the names
-//! that are there, whatever the pool. `Watch` streams end with the listeners, so that no watcher holds up an exit.
+//! same answer. With it, `liveness` is always SERVING, so that nobody restarts a follower, and only some names are known;
+//! other than v1.0.1, [`SEEDS`] is one of them. On the port of the ext_proc service it answers for the names that are
+//! there, whatever the pool. `Watch` streams end with the listeners, so that no watcher holds up an exit.
 
 pub mod wire;
 
@@ -34,12 +35,50 @@ mod service {
 /// Name of the service that a gateway calls.
 pub const EXT_PROC: &str = "envoy.service.ext_proc.v3.ExternalProcessor";
 
+/// What a replica is asked for that may have to be started anew.
+pub const LIVENESS: &str = "liveness";
+
+/// What a replica is asked for that may get requests.
+pub const READINESS: &str = "readiness";
+
+/// What the probes of the usual manifests ask for, both of them.
+pub const SEEDS: &str = "inference-extension";
+
+/// Which names have a status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    /// All, and the same.
+    All,
+    /// Those of an election.
+    Elected,
+    /// Those on the port of ext_proc.
+    BesideExtProc,
+}
+
+impl Names {
+    fn knows(self, service: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Elected => ["", EXT_PROC, LIVENESS, READINESS, SEEDS].contains(&service),
+            Self::BesideExtProc => self.listed().contains(&service),
+        }
+    }
+
+    fn listed(self) -> &'static [&'static str] {
+        match self {
+            Self::All => &[EXT_PROC],
+            Self::Elected => &[EXT_PROC, LIVENESS, READINESS],
+            Self::BesideExtProc => &["", EXT_PROC],
+        }
+    }
+}
+
 /// The health service: a function of watched values.
 #[derive(Clone)]
 pub struct Readiness {
-    /// Names with a status; `None` gives every name the same.
-    known: Option<&'static [&'static str]>,
+    names: Names,
     synced: watch::Receiver<bool>,
+    leading: watch::Receiver<bool>,
     draining: watch::Receiver<bool>,
     stop: watch::Receiver<bool>,
 }
@@ -51,13 +90,18 @@ impl Readiness {
         draining: watch::Receiver<bool>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { known: None, synced, draining, stop }
+        Self { names: Names::All, synced, leading: always(), draining, stop }
     }
 
     /// Makes the service for the port of ext_proc: whoever reaches it is served, also without a pool.
     pub fn beside_ext_proc(draining: watch::Receiver<bool>, stop: watch::Receiver<bool>) -> Self {
-        let always = watch::Sender::new(true).subscribe();
-        Self { known: Some(&["", EXT_PROC]), synced: always, draining, stop }
+        Self { names: Names::BesideExtProc, synced: always(), leading: always(), draining, stop }
+    }
+
+    /// Makes it that of one candidate of an election.
+    #[must_use]
+    pub fn elected(self, leading: watch::Receiver<bool>) -> Self {
+        Self { names: Names::Elected, leading, ..self }
     }
 
     /// Wraps it for a tonic server.
@@ -65,12 +109,11 @@ impl Readiness {
         HealthServer::new(self)
     }
 
-    fn knows(&self, service: &str) -> bool {
-        self.known.is_none_or(|known| known.contains(&service))
-    }
-
-    fn status(&self) -> ServingStatus {
-        if *self.synced.borrow() && !*self.draining.borrow() {
+    fn status(&self, service: &str) -> ServingStatus {
+        let ready = || *self.synced.borrow() && *self.leading.borrow() && !*self.draining.borrow();
+        if !self.names.knows(service) {
+            ServingStatus::ServiceUnknown
+        } else if (self.names == Names::Elected && service == LIVENESS) || ready() {
             ServingStatus::Serving
         } else {
             ServingStatus::NotServing
@@ -78,22 +121,33 @@ impl Readiness {
     }
 
     /// Waits until the status is another than `told`; `None` when there will be none.
-    async fn status_other_than(&mut self, told: Option<ServingStatus>) -> Option<ServingStatus> {
+    async fn status_other_than(
+        &mut self,
+        service: &str,
+        told: Option<ServingStatus>,
+    ) -> Option<ServingStatus> {
         loop {
             // Seen before it is read: a change in between is seen by the next wait.
             self.synced.mark_unchanged();
+            self.leading.mark_unchanged();
             self.draining.mark_unchanged();
-            let status = self.status();
+            let status = self.status(service);
             if Some(status) != told {
                 return Some(status);
             }
             tokio::select! {
                 Ok(()) = self.synced.changed() => {}
+                Ok(()) = self.leading.changed() => {}
                 Ok(()) = self.draining.changed() => {}
                 _ = self.stop.wait_for(|&stop| stop) => return None,
             }
         }
     }
+}
+
+/// True, and never anything else.
+fn always() -> watch::Receiver<bool> {
+    watch::Sender::new(true).subscribe()
 }
 
 fn response(status: ServingStatus) -> HealthCheckResponse {
@@ -106,16 +160,18 @@ impl Health for Readiness {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
-        if self.knows(&request.get_ref().service) {
-            Ok(Response::new(response(self.status())))
-        } else {
-            Err(Status::not_found("unknown service"))
+        let status = self.status(&request.get_ref().service);
+        // With an election, an unknown name is no error: as in v1.0.1.
+        if status == ServingStatus::ServiceUnknown && self.names != Names::Elected {
+            return Err(Status::not_found("unknown service"));
         }
+        Ok(Response::new(response(status)))
     }
 
     async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
-        let names = self.known.unwrap_or(&[EXT_PROC]).iter();
-        let statuses: HashMap<_, _> = names.map(|&name| (name.to_owned(), response(self.status()))).collect();
+        let names = self.names.listed().iter();
+        let statuses: HashMap<_, _> =
+            names.map(|&name| (name.to_owned(), response(self.status(name)))).collect();
         Ok(Response::new(HealthListResponse { statuses }))
     }
 
@@ -125,19 +181,11 @@ impl Health for Readiness {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let known = self.knows(&request.get_ref().service);
-        let watcher = (self.clone(), None);
-        let statuses = stream::unfold(watcher, move |(mut health, told)| async move {
-            let status = if known {
-                health.status_other_than(told).await?
-            } else if told.is_none() {
-                ServingStatus::ServiceUnknown
-            } else {
-                // No name becomes known later.
-                health.stop.wait_for(|&stop| stop).await.ok();
-                return None;
-            };
-            Some((Ok(response(status)), (health, Some(status))))
+        let watcher = (self.clone(), request.into_inner().service, None);
+        // An unknown name is told to be that, once: none becomes known later.
+        let statuses = stream::unfold(watcher, |(mut health, service, told)| async move {
+            let status = health.status_other_than(&service, told).await?;
+            Some((Ok(response(status)), (health, service, Some(status))))
         });
         Ok(Response::new(Box::pin(statuses)))
     }
@@ -152,14 +200,14 @@ mod tests {
     const SERVING: i32 = ServingStatus::Serving as i32;
     const NOT_SERVING: i32 = ServingStatus::NotServing as i32;
 
-    /// The service, and what it watches: synced, draining, stop.
-    fn health(beside_ext_proc: bool) -> (Readiness, [watch::Sender<bool>; 3]) {
-        let senders = [false; 3].map(watch::Sender::new);
-        let [synced, draining, stop] = [0, 1, 2].map(|at| senders[at].subscribe());
-        let health = if beside_ext_proc {
-            Readiness::beside_ext_proc(draining, stop)
-        } else {
-            Readiness::new(synced, draining, stop)
+    /// The service, and what it watches: synced, draining, stop, leading.
+    fn health(names: Names) -> (Readiness, [watch::Sender<bool>; 4]) {
+        let senders = [false; 4].map(watch::Sender::new);
+        let [synced, draining, stop, leading] = [0, 1, 2, 3].map(|at| senders[at].subscribe());
+        let health = match names {
+            Names::All => Readiness::new(synced, draining, stop),
+            Names::Elected => Readiness::new(synced, draining, stop).elected(leading),
+            Names::BesideExtProc => Readiness::beside_ext_proc(draining, stop),
         };
         (health, senders)
     }
@@ -189,7 +237,7 @@ mod tests {
             (true, true, NOT_SERVING),
             (false, true, NOT_SERVING),
         ] {
-            let (health, senders) = health(false);
+            let (health, senders) = health(Names::All);
             senders[0].send_replace(synced);
             senders[1].send_replace(draining);
             for name in NAMES {
@@ -204,7 +252,7 @@ mod tests {
         for (synced, draining, want) in
             [(false, false, SERVING), (true, false, SERVING), (true, true, NOT_SERVING)]
         {
-            let (health, senders) = health(true);
+            let (health, senders) = health(Names::BesideExtProc);
             senders[0].send_replace(synced);
             senders[1].send_replace(draining);
             for name in NAMES {
@@ -218,7 +266,7 @@ mod tests {
 
     #[tokio::test]
     async fn watchers_are_told_at_once_then_of_changes_and_are_sent_away_at_the_end() {
-        let (health, [synced, draining, stop]) = health(false);
+        let (health, [synced, draining, stop, _leading]) = health(Names::All);
         let mut watched = health.watch(of("any")).await.unwrap().into_inner();
         let mut next = || watched.next().now_or_never().map(|next| next.map(|answer| answer.unwrap().status));
         assert_eq!(next(), Some(Some(NOT_SERVING)));
@@ -237,8 +285,68 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn row_144_with_leader_election_liveness_always_serves_and_readiness_takes_the_lease() {
+        for (synced, leading, draining, ready) in [
+            (false, false, false, NOT_SERVING),
+            (true, false, false, NOT_SERVING),
+            (false, true, false, NOT_SERVING),
+            (true, true, false, SERVING),
+            (true, true, true, NOT_SERVING),
+            (false, false, true, NOT_SERVING),
+        ] {
+            let (health, senders) = health(Names::Elected);
+            senders[0].send_replace(synced);
+            senders[1].send_replace(draining);
+            senders[3].send_replace(leading);
+            for (name, want) in [
+                ("liveness", SERVING),
+                ("readiness", ready),
+                ("", ready),
+                (EXT_PROC, ready),
+                // Other than there, lest the usual probes fail everywhere.
+                ("inference-extension", ready),
+                ("unknown", ServingStatus::ServiceUnknown as i32),
+                ("Readiness", ServingStatus::ServiceUnknown as i32),
+            ] {
+                assert_eq!(check(&health, name).await, Ok(want), "{name:?} {synced} {leading} {draining}");
+            }
+            let want = [(EXT_PROC, ready), ("liveness", SERVING), ("readiness", ready)];
+            assert_eq!(list(&health).await, want.map(|(name, status)| (name.to_owned(), status)));
+        }
+    }
+
+    #[tokio::test]
+    async fn watchers_are_told_who_leads() {
+        let (health, [synced, draining, stop, leading]) = health(Names::Elected);
+        synced.send_replace(true);
+        let mut ready = health.watch(of("readiness")).await.unwrap().into_inner();
+        let mut alive = health.watch(of("liveness")).await.unwrap().into_inner();
+        let mut next = || {
+            [&mut ready, &mut alive].map(|watched| {
+                watched.next().now_or_never().map(|next| next.map(|answer| answer.unwrap().status))
+            })
+        };
+        assert_eq!(next(), [Some(Some(NOT_SERVING)), Some(Some(SERVING))]);
+        leading.send_replace(true);
+        assert_eq!(next(), [Some(Some(SERVING)), None]);
+        leading.send_replace(false);
+        assert_eq!(next(), [Some(Some(NOT_SERVING)), None]);
+        leading.send_replace(true);
+        draining.send_replace(true);
+        assert_eq!(next(), [None, None], "it is as it was");
+        stop.send_replace(true);
+        assert_eq!(next(), [Some(None), Some(None)]);
+    }
+
+    #[tokio::test]
     async fn watchers_of_an_unknown_name_are_told_so_and_wait() {
-        let (health, [_synced, draining, stop]) = health(true);
+        for names in [Names::Elected, Names::BesideExtProc] {
+            watch_an_unknown_name(names).await;
+        }
+    }
+
+    async fn watch_an_unknown_name(names: Names) {
+        let (health, [_synced, draining, stop, _leading]) = health(names);
         let mut watched = health.watch(of("unknown")).await.unwrap().into_inner();
         let mut next = || watched.next().now_or_never().map(|next| next.map(|answer| answer.unwrap().status));
         assert_eq!(next(), Some(Some(ServingStatus::ServiceUnknown as i32)));

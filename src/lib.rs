@@ -40,6 +40,7 @@ pub mod file_watch;
 pub mod admin;
 pub mod clock;
 pub mod health;
+pub mod leader;
 pub mod metrics;
 
 // simulate

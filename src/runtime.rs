@@ -5,6 +5,7 @@
 
 mod discovery;
 pub mod edge;
+mod leadership;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::ext_proc::stream_metrics::StreamMetrics;
 use crate::ext_proc::{ExtProc, Limits, Options};
 use crate::health::Readiness;
 use crate::http1;
+use crate::leader::Candidate;
 use crate::metrics::Metrics;
 use crate::metrics::pool::PoolCollector;
 use crate::pipeline::Pipeline;
@@ -130,6 +132,7 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
     PoolCollector::register(metrics.registry(), &args.pool.pool_name, store.clone(), clock, pool.staleness);
     let source = Source::choose(&args, pool.pipeline().discovery.clone())?;
     let client = source.client(&args).await?;
+    let candidate = leadership::stand(&args, client.clone(), metrics.registry(), clock)?;
     let discoverer = source.open(client, FILE_INTERVAL, writer, pool.clone())?;
     let (tls, certificate) = tls::open(&args.tls, FILE_INTERVAL, metrics.registry())?.unzip();
 
@@ -148,7 +151,7 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         scraper.run(snapshots).await;
         ("scraper", Ok(()))
     });
-    serve(&args, pool, tls, tasks).await
+    serve(&args, pool, tls, candidate, tasks).await
 }
 
 /// Reads the configuration. If that fails, the error also says what is wrong with the endpoints file.
@@ -239,6 +242,7 @@ async fn serve(
     args: &ServeArgs,
     pool: Arc<PoolState>,
     tls: Option<Tls>,
+    candidate: Option<Candidate>,
     mut tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
 ) -> anyhow::Result<Epp> {
     let (draining, cut, stop) =
@@ -272,7 +276,9 @@ async fn serve(
 
     let listener = bind("health (--grpc-health-port)", args.listeners.grpc_health_port).await?;
     let health = listener.local_addr()?;
-    let readiness = Readiness::new(pool.store.synced(), draining.subscribe(), cut.subscribe()).into_server();
+    let readiness = Readiness::new(pool.store.synced(), draining.subscribe(), cut.subscribe());
+    let readiness =
+        leadership::campaign(candidate, readiness, draining.subscribe(), &mut tasks).into_server();
     let incoming = Acceptor::new(sockets(listener), None).connections();
     let stopped = until(stop.subscribe());
     tasks.spawn(async move {

@@ -263,10 +263,7 @@ pub const FLAGS: &[Flag] = &[
         "ha-enable-leader-election",
         Kind::Bool,
         A,
-        Fate::Refused {
-            but: "false",
-            why: "a lease needs a Kubernetes API, which is not part of this version; leave it out: every replica serves",
-        },
+        Fate::Changed("followers scrape as well; one that loses the lease is not ready, and does not exit"),
     ),
     flag(
         "metrics-endpoint-auth",

@@ -182,14 +182,14 @@ fn variables_of_v0_5_1_count_below_its_flags_and_not_without_them() {
 #[test]
 fn what_cannot_be_is_refused_with_every_reason() {
     let said = refusal(with_env(
-        &["--pool-group=x", "--config-file=a", "--config-text=b", "--ha-enable-leader-election"],
+        &["--pool-group=x", "--config-file=a", "--config-text=b", "--metrics-cert-dir=c"],
         &[],
     ));
     for reason in [
         "required \"poolName\" flag not set (-poolName or --pool-name)",
         "unknown group `x`",
         "both the \"config-text\" and \"config-file\" flags can not be set at the same time: set only one of them",
-        "--ha-enable-leader-election is not supported",
+        "--metrics-cert-dir is not supported",
     ] {
         assert!(said.contains(reason), "{reason}\n{said}");
     }

@@ -67,6 +67,7 @@ const PURE: &[&str] = &[
     "src/ext_proc/reply.rs",
     "src/discovery/index.rs",
     "src/discovery/index/*",
+    "src/leader/elector.rs",
     "src/scrape/exposition.rs",
     "src/scrape/exposition/*",
     "src/scrape/mapping.rs",

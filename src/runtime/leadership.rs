@@ -1,0 +1,72 @@
+//! Puts this replica up for election, if the flag asks for it: [`stand`], then [`campaign`].
+
+use anyhow::Context;
+use kube::Client;
+use prometheus::Registry;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::args::ServeArgs;
+use crate::clock::Clock;
+use crate::health::Readiness;
+use crate::leader::{Candidate, lease_name};
+
+/// What the kernel calls this machine; in a pod, its name.
+const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
+
+/// Makes the candidate; nothing is asked of the API yet. Fails without a Kubernetes API to ask.
+pub(super) fn stand(
+    args: &ServeArgs,
+    client: Option<Client>,
+    registry: &Registry,
+    clock: Clock,
+) -> anyhow::Result<Option<Candidate>> {
+    if !args.cluster.ha_enable_leader_election {
+        return Ok(None);
+    }
+    let client = client.context(
+        "--ha-enable-leader-election needs a Kubernetes API that keeps the lease; without one leave it out: every replica \
+         serves",
+    )?;
+    let namespace = &args.pool.pool_namespace;
+    let lease = [namespace.clone(), lease_name(namespace, &args.pool.pool_name)];
+    Ok(Some(Candidate::new(client, lease, identity(), clock, registry)?))
+}
+
+/// Lets the candidate run until the drain, and health tell what comes of it.
+pub(super) fn campaign(
+    candidate: Option<Candidate>,
+    readiness: Readiness,
+    draining: watch::Receiver<bool>,
+    tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+) -> Readiness {
+    let Some(candidate) = candidate else { return readiness };
+    let readiness = readiness.elected(candidate.leading());
+    tasks.spawn(async move {
+        candidate.run(draining).await;
+        ("leader election", Ok(()))
+    });
+    readiness
+}
+
+/// A name that no other process has, nor this one when it is started again; it tells people where the leader is.
+fn identity() -> String {
+    let host = std::fs::read_to_string(HOSTNAME_FILE).or_else(|_| std::env::var("HOSTNAME"));
+    let host = host.unwrap_or_default();
+    let unique = uuid::Builder::from_random_bytes(rand::random()).into_uuid();
+    format!("{}_{unique}", host.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_candidates_have_one_name() {
+        let [one, other] = [identity(), identity()];
+        assert_ne!(one, other);
+        let (host, unique) = one.rsplit_once('_').unwrap();
+        assert!(!host.is_empty() && !host.contains(char::is_whitespace), "{host:?}");
+        assert_eq!(unique.len(), 36, "{unique}");
+    }
+}
