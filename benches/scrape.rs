@@ -2,7 +2,8 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use epp::scrape::mapping::{EngineMapping, MetricSpecs};
+use epp::scrape::engine::MetricSpecs;
+use epp::scrape::mapping::EngineMapping;
 use epp::scrape::spec::MetricSpec;
 
 const FULL: &[u8] = include_bytes!("../tests/it/fixtures/real_vllm/metrics-loaded.prom");
@@ -43,6 +44,8 @@ fn read_tritons_page_by_labels(bencher: Bencher<'_, '_>) {
         kv_used: spec("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}"),
         lora: None,
         cache_config: None,
+        block_size: None,
+        num_blocks: None,
     });
     bencher.counter(BytesCount::of_slice(TRITON)).bench(|| mapping.read(black_box(TRITON)));
 }

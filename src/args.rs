@@ -22,7 +22,7 @@ use self::selector::{LabelSelector, TargetPorts};
 use crate::compat::Compat;
 use crate::ext_proc::destination::{DESTINATION, DestinationHint, HintError, NAMESPACE};
 use crate::scrape::Scheme;
-use crate::scrape::mapping::MetricSpecs;
+use crate::scrape::engine::MetricSpecs;
 use crate::scrape::spec::SpecFlag;
 use crate::sim::args::SimArgs;
 use crate::telemetry::time::TimeEncoding;
@@ -302,6 +302,8 @@ impl ScrapingArgs {
             kv_used: self.kv_cache_usage_percentage_metric.0.clone(),
             lora: self.lora_info_metric.0.clone(),
             cache_config: self.cache_info_metric.0.clone(),
+            block_size: None,
+            num_blocks: None,
         }
     }
 

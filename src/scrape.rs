@@ -1,15 +1,18 @@
 //! Keeps the gauges of every endpoint fresh: one polling task per endpoint of the snapshot.
 //!
 //! Entry point: [`Scraper::run`]. Tasks follow the snapshots; one that panics is started anew. What one poll does is
-//! in `poll`, what a page means in [`mapping`]. Which endpoints exist, and how old is too old, is decided elsewhere.
+//! in `poll`, what a page means in [`mapping`], by the names that [`engine`] tells. Which endpoints exist, and how old is
+//! too old, is decided elsewhere.
 
 mod connection;
+pub mod engine;
 pub mod exposition;
 mod fetch;
 mod filter;
 pub mod mapping;
 mod metrics;
 mod poll;
+mod reading;
 pub mod spec;
 mod standing;
 mod tasks;
@@ -26,10 +29,11 @@ use epp_framework::snapshot::Snapshot;
 use tokio::sync::watch;
 use tracing::error;
 
-use self::fetch::{PageClient, PagePath};
-use self::mapping::{EngineMapping, MetricSpecs};
+use self::engine::MetricSpecs;
+use self::fetch::PageClient;
 pub use self::metrics::ScrapeMetrics;
 use self::poll::{Poller, Surroundings};
+use self::reading::Readings;
 use self::tasks::EndpointTasks;
 use crate::clock::Clock;
 
@@ -58,7 +62,7 @@ pub struct ScrapeSettings {
     pub path: String,
     /// Port of the page; `None` is the port that traffic goes to.
     pub port: Option<u16>,
-    /// What is read off the page.
+    /// What is read off the page of an endpoint whose labels name no engine of [`engine::ENGINES`].
     pub specs: MetricSpecs,
     /// Larger pages are not read.
     pub max_page_bytes: usize,
@@ -113,10 +117,9 @@ impl Scraper {
         clock: Clock,
         metrics: ScrapeMetrics,
     ) -> Result<Self, ScrapeError> {
-        let mapping = EngineMapping::new(&settings.specs);
-        let path = PagePath::build(&settings.path, &mapping.wanted_query())?;
+        let readings = Readings::build(&settings)?;
         let client = PageClient::build(settings.scheme, settings.timeout, settings.max_page_bytes)?;
-        let surroundings = Surroundings { settings, path, client, mapping, clock, metrics };
+        let surroundings = Surroundings { settings, readings, client, clock, metrics };
         Ok(Self { surroundings: Arc::new(surroundings) })
     }
 

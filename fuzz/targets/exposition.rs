@@ -210,14 +210,14 @@ fn whole(sum: f64) -> u32 {
 
 /// Sum over the ranks of the newest value of each, of equally new ones the largest; and their number.
 fn over_ranks(samples: &[Sample], family: usize) -> Option<(f64, f64)> {
-    let mut by_rank: BTreeMap<[&str; 2], (Option<f64>, f64)> = BTreeMap::new();
+    let mut by_rank: BTreeMap<[&str; 4], (Option<f64>, f64)> = BTreeMap::new();
     for sample in samples.iter().filter(|sample| sample.name == family) {
         let value = if family == 4 {
             either(sample, "num_gpu_blocks", "num_pages").and_then(number).map(f64::from)
         } else {
             Some(sample.value).filter(|value| value.is_finite() && *value >= 0.0)
         };
-        let rank = ["model_name", "engine"].map(|name| label(sample, name).unwrap_or(""));
+        let rank = ["model_name", "engine", "dp_rank", "model"].map(|name| label(sample, name).unwrap_or(""));
         if let Some(value) = value {
             let one = (sample.timestamp.filter(|time| time.is_finite()), value);
             let best = by_rank.entry(rank).or_insert(one);

@@ -1,8 +1,8 @@
 //! What the samples of a metrics page mean: from a page to the fields of an endpoint.
 //!
-//! Entry point: [`EngineMapping::read`]. A mapping is made of [`MetricSpecs`], one for each field; where a field has
-//! several names (vLLM renamed one), the first that has a value wins. "The page does not say" stays apart from zero.
-//! Fetching the page and storing the findings happen elsewhere.
+//! Entry point: [`EngineMapping::read`]. A mapping is made of [`MetricSpecs`]; where a field has several sources (vLLM
+//! renamed one), the first that has a value wins. "The page does not say" stays apart from zero. Fetching the page and
+//! storing the findings happen elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -10,40 +10,12 @@ use epp_framework::endpoint::ScrapedLoad;
 use epp_framework::lora::LoraAdapters;
 use smallvec::SmallVec;
 
+use super::engine::MetricSpecs;
 use super::exposition::{LabelValue, Labels, Sample, WantedNames, scan};
 use super::spec::MetricSpec;
 
 /// Both spellings of vLLM's KV use, the newer first: either stands in for the other.
 const VLLM_KV_USED: [&str; 2] = ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"];
-
-/// Which samples tell what. A field without a spec is not scraped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetricSpecs {
-    /// Requests waiting.
-    pub waiting: Option<MetricSpec>,
-    /// Requests running.
-    pub running: Option<MetricSpec>,
-    /// Fraction of KV blocks in use.
-    pub kv_used: Option<MetricSpec>,
-    /// LoRA adapters, as labels.
-    pub lora: Option<MetricSpec>,
-    /// Size and number of KV blocks, as labels.
-    pub cache_config: Option<MetricSpec>,
-}
-
-impl Default for MetricSpecs {
-    /// vLLM's.
-    fn default() -> Self {
-        let of = |name| Some(MetricSpec::of(name));
-        Self {
-            waiting: of("vllm:num_requests_waiting"),
-            running: of("vllm:num_requests_running"),
-            kv_used: of(VLLM_KV_USED[0]),
-            lora: of("vllm:lora_requests_info"),
-            cache_config: of("vllm:cache_config_info"),
-        }
-    }
-}
 
 /// What a sample tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +28,10 @@ enum Meaning {
     KvUsed,
     /// Cache settings as labels: tokens per block, and number of blocks, which is summed over ranks.
     CacheConfig,
+    /// Tokens per block; the mean over ranks, which have the same.
+    BlockSize,
+    /// Number of blocks; summed over ranks.
+    NumBlocks,
     /// Adapters as labels; the value is the time they were true, so the largest is the truth and the rest history.
     Lora,
 }
@@ -82,12 +58,13 @@ pub struct EngineMapping {
     sources: Vec<Source>,
     wanted: WantedNames,
     /// By wanted name, the sources that its samples may be of.
-    by_name: Vec<SmallVec<[usize; 2]>>,
+    by_name: Vec<SmallVec<[usize; 3]>>,
 }
 
-/// The labels that tell one data-parallel rank from another. Series that differ in other labels only (`pid`) tell of
-/// the same rank.
-const RANK_LABELS: [&str; 2] = ["model_name", "engine"];
+/// The labels that tell one data-parallel rank or model from another, whose loads add up: vLLM's two, `SGLang`'s rank,
+/// Triton's model. Series that differ in other labels only (`pid`, `tp_rank`, `priority`) tell of the same rank.
+const RANK_LABELS: [&str; N_RANK_LABELS] = ["model_name", "engine", "dp_rank", "model"];
+const N_RANK_LABELS: usize = 4;
 
 /// Labels of the cache settings: vLLM's and `SGLang`'s name of tokens per block, then of the number of blocks.
 const CACHE_LABELS: [&str; 4] = ["block_size", "page_size", "num_gpu_blocks", "num_pages"];
@@ -143,6 +120,8 @@ impl EngineMapping {
             (Meaning::KvUsed, &specs.kv_used),
             (Meaning::KvUsed, &other_kv_used),
             (Meaning::CacheConfig, &specs.cache_config),
+            (Meaning::BlockSize, &specs.block_size),
+            (Meaning::NumBlocks, &specs.num_blocks),
             (Meaning::Lora, &specs.lora),
         ];
         let (mut sources, mut names, mut by_name) = (Vec::new(), Vec::new(), Vec::<SmallVec<_>>::new());
@@ -192,7 +171,13 @@ impl EngineMapping {
                     // Finite values may add up to none.
                     load.kv_used = load.kv_used.or(Some(sum / ranks).filter(|used| used.is_finite()));
                 }
-                Meaning::CacheConfig => load.num_gpu_blocks = load.num_gpu_blocks.or(Some(saturated(sum))),
+                Meaning::CacheConfig | Meaning::NumBlocks => {
+                    load.num_gpu_blocks = load.num_gpu_blocks.or(Some(saturated(sum)));
+                }
+                Meaning::BlockSize => {
+                    let size = Some(saturated(sum / ranks)).filter(|&size| size > 0);
+                    load.block_size = load.block_size.or(size);
+                }
                 Meaning::Lora => {}
             }
         }
@@ -216,7 +201,7 @@ fn other_spelling(spec: &MetricSpec) -> Option<MetricSpec> {
 struct Tally<'p> {
     families: FamilySet,
     /// Value by source and rank labels; an absent label counts as an empty one, as Prometheus has it.
-    by_rank: BTreeMap<(usize, [&'p str; 2]), Gauge>,
+    by_rank: BTreeMap<(usize, [&'p str; N_RANK_LABELS]), Gauge>,
     block_size: Option<u32>,
     /// Value and the labels running, waiting, max of the newest LoRA series.
     newest_lora: Option<(f64, [Option<LabelValue<'p>>; 3])>,
@@ -231,7 +216,11 @@ struct Gauge {
 impl<'p> Tally<'p> {
     fn take(&mut self, at: usize, source: &Source, sample: &Sample<'p>) {
         match source.meaning {
-            Meaning::Waiting | Meaning::Running | Meaning::KvUsed => {
+            Meaning::Waiting
+            | Meaning::Running
+            | Meaning::KvUsed
+            | Meaning::BlockSize
+            | Meaning::NumBlocks => {
                 self.gauge(at, source, sample, sample.value);
             }
             Meaning::CacheConfig => {
@@ -253,7 +242,7 @@ impl<'p> Tally<'p> {
             return;
         }
         let one_series = !source.labels.is_empty();
-        let rank = if one_series { [None; 2] } else { sample.labels.pick(RANK_LABELS) };
+        let rank = if one_series { [None; N_RANK_LABELS] } else { sample.labels.pick(RANK_LABELS) };
         let rank = rank.map(|label| label.map_or("", LabelValue::raw));
         let timestamp = sample.timestamp.filter(|timestamp| timestamp.is_finite());
         let best = self.by_rank.entry((at, rank)).or_insert(Gauge { value, timestamp });
@@ -274,7 +263,7 @@ impl<'p> Tally<'p> {
 
     /// Sum over the ranks of a source, and their number; `None` when it has no value.
     fn over_ranks(&self, source: usize) -> Option<(f64, f64)> {
-        let ranks = self.by_rank.range((source, [""; 2])..(source + 1, [""; 2]));
+        let ranks = self.by_rank.range((source, [""; N_RANK_LABELS])..(source + 1, [""; N_RANK_LABELS]));
         let (sum, count) =
             ranks.fold((0.0, 0.0), |(sum, count), (_, gauge)| (sum + gauge.value, count + 1.0));
         (count > 0.0).then_some((sum, count))

@@ -8,13 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use epp_framework::endpoint::{Endpoint, EndpointId, ScrapeMark};
+use epp_framework::endpoint::{Endpoint, EndpointId, ScrapeMark, ScrapedLoad};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::fetch::{Failure, PageClient, PagePath, PageServer};
+use super::fetch::{Failure, PageClient, PageServer};
 use super::filter::FilterProbe;
-use super::mapping::{EngineMapping, PageFindings};
+use super::mapping::PageFindings;
+use super::reading::{Reading, Readings};
 use super::standing::{Standing, State};
 use super::{ScrapeMetrics, ScrapeSettings};
 use crate::clock::Clock;
@@ -25,9 +26,8 @@ const GROUPS: f64 = 10.0;
 /// What all pollers of a pool share.
 pub(super) struct Surroundings {
     pub(super) settings: ScrapeSettings,
-    pub(super) path: PagePath,
+    pub(super) readings: Readings,
     pub(super) client: PageClient,
-    pub(super) mapping: EngineMapping,
     pub(super) clock: Clock,
     pub(super) metrics: ScrapeMetrics,
 }
@@ -37,6 +37,11 @@ pub(super) struct Poller {
     endpoint: Arc<Endpoint>,
     around: Arc<Surroundings>,
     server: PageServer,
+    reading: Arc<Reading>,
+    /// Its labels named another engine since the last page that was read.
+    changed_engine: bool,
+    /// The last engine of its labels that was not known, and was told of.
+    unknown_engine: Option<String>,
     filter: FilterProbe,
     standing: Standing,
 }
@@ -47,7 +52,17 @@ impl Poller {
         let address = SocketAddr::new(endpoint.meta.address, settings.port.unwrap_or(endpoint.meta.port));
         let filter = FilterProbe::new(settings.filter_recheck);
         let standing = Standing::new(settings.failures_until_stale);
-        Self { endpoint, server: PageServer::new(address), filter, standing, around }
+        let reading = Arc::clone(around.readings.of(&endpoint.labels()).0);
+        Self {
+            endpoint,
+            server: PageServer::new(address),
+            reading,
+            changed_engine: false,
+            unknown_engine: None,
+            filter,
+            standing,
+            around,
+        }
     }
 
     /// Polls until dropped.
@@ -63,7 +78,26 @@ impl Poller {
         }
     }
 
+    /// Reads by what the labels name now.
+    fn follow_labels(&mut self) {
+        let labels = self.endpoint.labels();
+        let (reading, unknown) = self.around.readings.of(&labels);
+        if !Arc::ptr_eq(reading, &self.reading) {
+            self.reading = Arc::clone(reading);
+            self.changed_engine = true;
+            // Another page is asked for now.
+            self.filter.reset();
+        }
+        if let Some(engine) = unknown
+            && self.unknown_engine.as_deref() != unknown
+        {
+            self.unknown_engine = Some(engine.to_owned());
+            warn!(endpoint = ?self.endpoint, engine, "unknown engine; its page is read as the flags say");
+        }
+    }
+
     async fn poll(&mut self) -> Result<(ScrapeMark, PageFindings), Failure> {
+        self.follow_labels();
         let clock = self.around.clock;
         if self.filter.wants_filtered(clock.now()) {
             let outcome = self.scrape(true).await;
@@ -79,16 +113,21 @@ impl Poller {
 
     async fn scrape(&mut self, filtered: bool) -> Result<(ScrapeMark, PageFindings), Failure> {
         let mark = self.endpoint.begin_scrape();
-        let path = &self.around.path;
+        let path = &self.reading.path;
         let target = if filtered { &path.filtered } else { &path.whole };
         self.around.client.get(target, &mut self.server).await?;
-        let found = self.around.mapping.read(&self.server.page);
+        let found = self.reading.mapping.read(&self.server.page);
         self.around.metrics.skipped_lines.inc_by(u64::from(found.skipped_lines));
         if found.families.is_empty() { Err(Failure::NoFamily) } else { Ok((mark, found)) }
     }
 
     fn settle(&mut self, outcome: Result<(ScrapeMark, PageFindings), Failure>) {
-        let outcome = outcome.map(|(mark, found)| {
+        let outcome = outcome.map(|(mark, mut found)| {
+            if std::mem::take(&mut self.changed_engine) {
+                // What the names of another engine told is not to stay.
+                found.load = whole(found.load);
+                found.lora.get_or_insert_default();
+            }
             self.endpoint.store_scrape(mark, &found.load, self.around.clock.now());
             if let Some(adapters) = found.lora {
                 self.endpoint.store_lora(adapters);
@@ -117,6 +156,17 @@ impl Poller {
                 warn!(?endpoint, state = "failing", reason, "scrape state changed");
             }
         }
+    }
+}
+
+/// The same, with zero where the page does not say.
+fn whole(load: ScrapedLoad) -> ScrapedLoad {
+    ScrapedLoad {
+        waiting: load.waiting.or(Some(0)),
+        running: load.running.or(Some(0)),
+        kv_used: load.kv_used.or(Some(0.0)),
+        block_size: load.block_size.or(Some(0)),
+        num_gpu_blocks: load.num_gpu_blocks.or(Some(0)),
     }
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
-use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta, Freshness, Load};
+use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta, FixedMeta, Freshness, Load};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::engine::ENGINE_LABELS;
 use super::fetch::Failure;
 use super::test_server::{Reply, TestServer};
 use super::*;
@@ -319,4 +320,70 @@ async fn broken_lines_are_counted() {
     eventually("fresh", || rig.fresh()).await;
     assert!(rig.metrics.skipped_lines.get() > 0);
     assert_eq!((rig.load().waiting, rig.load().running), (0, 1));
+}
+
+/// Gives the endpoint one label, or none.
+fn relabel(endpoint: &Endpoint, label: Option<(&str, &str)>) {
+    let FixedMeta { name, namespace, address, port } = endpoint.meta.clone();
+    let labels = label.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+    assert!(endpoint.update(&EndpointMeta { name, namespace, address, port, labels }));
+}
+
+/// The lines of `page` whose names the query of `target` asks for; all without one.
+fn heed(page: &str, target: &str) -> Reply {
+    let Some((_, query)) = target.split_once("?name[]=") else { return Reply::page(page) };
+    let wanted: Vec<_> = query.split("&name[]=").collect();
+    let name = |line: &str| line.split(['{', ' ']).next().is_some_and(|name| wanted.contains(&name));
+    Reply::page(&page.lines().filter(|line| name(line)).flat_map(|line| [line, "\n"]).collect::<String>())
+}
+
+#[tokio::test]
+async fn the_names_follow_the_label_from_scrape_to_scrape() {
+    // A page that several engines could have written, so that the values tell who is believed.
+    let page = "vllm:num_requests_waiting 4\nvllm:num_requests_running 2\nvllm:kv_cache_usage_perc 0.5\n\
+                vllm:cache_config_info{block_size=\"16\",num_gpu_blocks=\"10\"} 1\n\
+                vllm:lora_requests_info{running_lora_adapters=\"a\",max_lora=\"1\"} 1\n\
+                sglang:num_queue_reqs 7\nsglang:num_running_reqs 9\nsglang:token_usage 0.25\n\
+                sglang:page_size 64\nsglang:num_pages 100\n\
+                nv_inference_pending_request_count{model=\"m\"} 5\n";
+    let server = TestServer::start(move |target| heed(page, target)).await;
+    let rig = Rig::start(server.address, ScrapeSettings { filter_recheck: FOREVER, ..settings() });
+    let [llm_d, gie] = ENGINE_LABELS;
+    let vllm = "/metrics/?name[]=vllm:num_requests_waiting&";
+    let sglang = "/metrics/?name[]=sglang:num_queue_reqs&";
+    let triton = "/metrics/?name[]=nv_inference_pending_request_count";
+    for (label, filtered, want, kv_used, capacity, adapters) in [
+        (None, vllm, (4, 2), 0.5, 160, &["a"][..]),
+        (Some((llm_d, "sglang")), sglang, (7, 9), 0.25, 6400, &[]),
+        // Nothing of SGLang stays where Triton says nothing.
+        (Some((gie, "triton")), triton, (5, 0), 0.0, 0, &[]),
+        (Some((llm_d, "no such engine")), vllm, (4, 2), 0.5, 160, &["a"]),
+        (Some((gie, "triton")), triton, (5, 0), 0.0, 0, &[]),
+    ] {
+        relabel(&rig.endpoint, label);
+        let before = (server.asked(whole), server.asked(|target| target.starts_with(filtered)));
+        eventually("the values", || {
+            let load = rig.load();
+            (load.waiting, load.running) == want
+                && (load.kv_used, load.kv_capacity_tokens) == (kv_used, capacity)
+                && rig.endpoint.lora().running == adapters
+        })
+        .await;
+        eventually("the filter", || server.asked(|target| target.starts_with(filtered)) > before.1 + 5).await;
+        assert_eq!(server.asked(whole), before.0 + 1, "{label:?}: one comparison");
+        assert!(rig.fresh(), "{label:?}");
+    }
+    assert_eq!(rig.count(Err(Failure::NoFamily)), 0);
+}
+
+#[tokio::test]
+async fn an_endpoint_of_an_engine_without_its_page_has_no_metrics_until_it_is_labelled() {
+    let server = TestServer::start(|_| Reply::page("sglang:num_queue_reqs 7\n")).await;
+    let rig = Rig::start(server.address, settings());
+    eventually("no metrics", || rig.load().freshness == Freshness::NoMetrics).await;
+    relabel(&rig.endpoint, Some((ENGINE_LABELS[0], "sglang")));
+    eventually("fresh", || rig.fresh() && rig.load().waiting == 7).await;
+    relabel(&rig.endpoint, Some((ENGINE_LABELS[0], "vllm")));
+    eventually("no metrics again", || rig.load().freshness == Freshness::NoMetrics).await;
+    assert_eq!(rig.load().waiting, 0, "what another engine's names told no longer counts");
 }

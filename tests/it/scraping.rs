@@ -1,4 +1,5 @@
-//! `epp` told by flags where and how model servers show their metrics: Triton's page on a port of its own, TLS.
+//! `epp` told by flags and labels where and how model servers show their metrics: Triton's page on a port of its own,
+//! engines that a label names, TLS.
 
 use serde_json::Value;
 
@@ -7,6 +8,8 @@ use crate::support::eventually;
 use crate::support::metrics_server::{LocalCertificate, MetricsServer, Pages};
 
 const TRITON: Pages = &[("/stats", include_str!("fixtures/model_servers/triton.prom"))];
+
+const SGLANG: Pages = &[("/metrics", include_str!("fixtures/model_servers/sglang.prom"))];
 
 const VLLM: Pages = &[("/metrics", "vllm:num_requests_waiting 4\nvllm:num_requests_running 1\n")];
 
@@ -55,6 +58,64 @@ async fn tritons_page_is_read_as_its_chart_asks_for_it() {
         asked[1], "/stats/?name[]=nv_trt_llm_request_metrics&name[]=nv_trt_llm_kv_cache_block_metrics",
         "the filter asks for the configured names"
     );
+}
+
+#[tokio::test]
+async fn a_label_says_by_which_names_a_page_is_read() {
+    let (sglang, vllm) = (MetricsServer::start(SGLANG, None).await, MetricsServer::start(VLLM, None).await);
+    let epp = Epp::with(EppSetup::new(&[])).await;
+    let file = |label: &str| {
+        let entry = |name: &str, port: u16, label: &str| {
+            format!("- {{name: {name}, address: 127.0.0.1, port: {port}, labels: {{{label}}}}}\n")
+        };
+        let entries = entry("b", vllm.addr.port(), "zone: z") + &entry("a", sglang.addr.port(), label);
+        std::fs::write(epp.endpoints_file(), format!("endpoints:\n{entries}")).expect("the folder is ours");
+    };
+    let queues = async |sglang: Option<f64>| {
+        eventually("the queues", async || {
+            let page = epp.get("/metrics").await;
+            let queue = |pod: &str| {
+                let series =
+                    format!("inference_pool_per_pod_queue_size{{model_server_pod=\"{pod}\",name=\"it\"}}");
+                page.lines().find_map(|line| line.strip_prefix(&series)?.trim().parse::<f64>().ok())
+            };
+            (queue("a") == sglang && queue("b") == Some(4.0)).then_some(())
+        })
+        .await;
+    };
+    let unknown = || {
+        let lines = epp.log_lines().into_iter();
+        lines.filter(|line| line["msg"] == "unknown engine; its page is read as the flags say").count()
+    };
+    file("llm-d.ai/engine-type: sglang");
+    queues(Some(1.0)).await;
+    let asked = eventually("it is asked twice", async || {
+        let asked = sglang.asked.lock().clone();
+        (asked.len() >= 2).then_some(asked)
+    })
+    .await;
+    assert_eq!(asked[0], "/metrics");
+    assert_eq!(
+        asked[1],
+        "/metrics/?name[]=sglang:num_queue_reqs&name[]=sglang:num_running_reqs&name[]=sglang:token_usage\
+         &name[]=sglang:cache_config_info&name[]=sglang:page_size&name[]=sglang:num_pages",
+        "the filter asks for the engine's names"
+    );
+    assert_eq!(unknown(), 0);
+
+    // By vLLM's names the page says nothing, and what it said before does not count.
+    file("llm-d.ai/engine-type: sg-lang");
+    scraped(&epp, "no_metrics").await;
+    queues(Some(0.0)).await;
+    assert_eq!(unknown(), 1, "told once, however often it is scraped");
+
+    file("inference.networking.k8s.io/engine-type: sglang");
+    queues(Some(1.0)).await;
+    file("llm-d.ai/engine-type: sg-lang");
+    queues(Some(0.0)).await;
+    assert_eq!(unknown(), 1, "a name that was told is not told again");
+    let line = epp.log_lines().into_iter().find(|line| line["engine"] == "sg-lang").expect("it is told");
+    assert!(line["endpoint"].as_str().expect("a name").starts_with("default/a@"), "{line}");
 }
 
 #[tokio::test]

@@ -68,6 +68,8 @@ const PURE: &[&str] = &[
     "src/discovery/index.rs",
     "src/discovery/index/*",
     "src/leader/elector.rs",
+    "src/scrape/engine.rs",
+    "src/scrape/engine/*",
     "src/scrape/exposition.rs",
     "src/scrape/exposition/*",
     "src/scrape/mapping.rs",

@@ -199,7 +199,7 @@ fn each_sample_of_each_page_is_read() {
             n_pages += 1;
         }
     }
-    assert_eq!(n_pages, 16);
+    assert_eq!(n_pages, 19);
 }
 
 #[test]

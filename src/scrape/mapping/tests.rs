@@ -85,9 +85,12 @@ fn pages_of_model_servers_are_understood() {
         ),
         ("model_servers/odd.prom", load(Some(5), None, None, None), None),
         ("model_servers/openmetrics.prom", load(Some(2), None, None, None), None),
-        // Engines without a mapping: nothing is taken for a family of vLLM.
+        // Other engines: nothing is taken for a family of vLLM. By their own names they are read in `engine`'s tests.
         ("model_servers/sglang.prom", load(None, None, None, None), None),
+        ("model_servers/sglang-cache-info.prom", load(None, None, None, None), None),
+        ("model_servers/sglang-dp.prom", load(None, None, None, None), None),
         ("model_servers/triton.prom", load(None, None, None, None), None),
+        ("model_servers/triton-onnx.prom", load(None, None, None, None), None),
         ("model_servers/trtllm.prom", load(None, None, None, None), None),
     ];
     let mut pages = pages();
@@ -109,7 +112,15 @@ fn spec(text: &str) -> Option<MetricSpec> {
 /// Specs of queue, running and KV use; adapters and cache settings are off.
 fn specs(waiting: &str, running: &str, kv_used: &str) -> MetricSpecs {
     let [waiting, running, kv_used] = [waiting, running, kv_used].map(spec);
-    MetricSpecs { waiting, running, kv_used, lora: None, cache_config: None }
+    MetricSpecs {
+        waiting,
+        running,
+        kv_used,
+        lora: None,
+        cache_config: None,
+        block_size: None,
+        num_blocks: None,
+    }
 }
 
 #[test]
