@@ -277,8 +277,9 @@ async fn serve(
     let listener = bind("health (--grpc-health-port)", args.listeners.grpc_health_port).await?;
     let health = listener.local_addr()?;
     let readiness = Readiness::new(pool.store.synced(), draining.subscribe(), cut.subscribe());
+    let synced = pool.store.synced();
     let readiness =
-        leadership::campaign(candidate, readiness, draining.subscribe(), &mut tasks).into_server();
+        leadership::campaign(candidate, readiness, synced, draining.subscribe(), &mut tasks).into_server();
     let incoming = Acceptor::new(sockets(listener), None).connections();
     let stopped = until(stop.subscribe());
     tasks.spawn(async move {

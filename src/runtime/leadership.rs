@@ -33,16 +33,20 @@ pub(super) fn stand(
     Ok(Some(Candidate::new(client, lease, identity(), clock, registry)?))
 }
 
-/// Lets the candidate run until the drain, and health tell what comes of it.
+/// Lets the candidate run until the drain, and health tell what comes of it. Who does not know the pool yet could only
+/// keep others from serving it, so it waits.
 pub(super) fn campaign(
     candidate: Option<Candidate>,
     readiness: Readiness,
+    mut synced: watch::Receiver<bool>,
     draining: watch::Receiver<bool>,
     tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
 ) -> Readiness {
     let Some(candidate) = candidate else { return readiness };
     let readiness = readiness.elected(candidate.leading());
     tasks.spawn(async move {
+        // An error means that the server itself is gone.
+        let _ = synced.wait_for(|&synced| synced).await;
         candidate.run(draining).await;
         ("leader election", Ok(()))
     });

@@ -15,6 +15,7 @@ mod hermetic;
 mod invariants;
 mod kube_api;
 mod kube_discovery;
+mod kube_leader;
 mod lifecycle;
 mod manifests;
 mod metrics;

@@ -184,6 +184,13 @@ impl Epp {
         .await;
     }
 
+    /// Its memory, in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let ps = Command::new("ps").args(["-o", "rss=", "-p", &self.pid.to_string()]).output();
+        let kib = String::from_utf8(ps.expect("there is ps").stdout).expect("a number");
+        kib.trim().parse::<u64>().expect("a number") << 10
+    }
+
     /// Sends SIGTERM.
     pub(crate) fn terminate(&self) {
         let status = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.pid)).status();
