@@ -7,17 +7,16 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
-
-use crate::sockets::Sockets;
+use tonic::transport::server::{Connected, TcpConnectInfo};
 
 /// What clients are held to.
 #[derive(Clone, Copy, Debug)]
@@ -28,25 +27,31 @@ pub struct Limits {
     pub silence: Duration,
 }
 
-/// Serves `router`, which may ask for [`ConnectInfo`], until there are no more sockets. Dropping the future cuts every
-/// connection.
-pub async fn serve(mut sockets: Sockets, limits: Limits, router: Router) {
+/// Serves `router`, which may ask for [`ConnectInfo`], until there are no more connections. Dropping the future cuts
+/// those that are open. The stream's `next` must be cancel-safe.
+pub async fn serve<C>(mut incoming: impl Stream<Item = C> + Unpin, limits: Limits, router: Router)
+where
+    C: Connected<ConnectInfo = TcpConnectInfo> + AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut connections = JoinSet::new();
     loop {
         // Both arms are cancel-safe.
         tokio::select! {
             Some(_) = connections.join_next() => {}
-            socket = sockets.next(), if connections.len() < limits.connections => {
-                let Some(socket) = socket else { return };
-                // An error means that the client is gone already.
-                let Ok(peer) = socket.peer_addr() else { continue };
-                connections.spawn(serve_one(socket, peer, limits.silence, router.clone()));
+            connection = incoming.next(), if connections.len() < limits.connections => {
+                let Some(connection) = connection else { return };
+                // Without an address the client is gone already.
+                let Some(peer) = connection.connect_info().remote_addr() else { continue };
+                connections.spawn(serve_one(connection, peer, limits.silence, router.clone()));
             }
         }
     }
 }
 
-async fn serve_one(socket: TcpStream, peer: SocketAddr, silence: Duration, router: Router) {
+async fn serve_one<C>(connection: C, peer: SocketAddr, silence: Duration, router: Router)
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let inner = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
@@ -54,7 +59,7 @@ async fn serve_one(socket: TcpStream, peer: SocketAddr, silence: Duration, route
     });
     let mut server = http1::Builder::new();
     server.timer(TokioTimer::new()).header_read_timeout(silence);
-    if let Err(error) = server.serve_connection(TokioIo::new(socket), service).await {
+    if let Err(error) = server.serve_connection(TokioIo::new(connection), service).await {
         tracing::debug!(%error, "a connection ended");
     }
 }
