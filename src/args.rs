@@ -70,6 +70,9 @@ pub struct ServeArgs {
     /// The serving certificate.
     #[command(flatten)]
     pub tls: TlsArgs,
+    /// Who may read metrics and debug pages.
+    #[command(flatten)]
+    pub admin: AdminArgs,
     /// How model servers are scraped.
     #[command(flatten)]
     pub scraping: ScrapingArgs,
@@ -232,6 +235,43 @@ pub struct TlsArgs {
     /// Cipher suites of TLS 1.2 in Go's names, separated by commas; all that we have unless given
     #[arg(long, value_parser = CipherSuites::parse, default_value = "", hide_default_value = true, value_name = "LIST")]
     pub tls_cipher_suites: CipherSuites,
+}
+
+/// Who may read metrics and debug pages.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Metrics and debug pages")]
+pub struct AdminArgs {
+    /// Let those read metrics whom the Kubernetes API allows it [default: true where the pool comes from there]
+    ///
+    /// Callers show the token of a service account. With an endpoints file everybody may read unless this is set.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    pub metrics_endpoint_auth: Option<bool>,
+    /// Folder with tls.crt and tls.key: serve the metrics port over TLS; re-read as that of ext_proc
+    #[arg(long, value_name = "DIR")]
+    pub metrics_cert_dir: Option<PathBuf>,
+    /// PEM file of authorities that must have signed the certificates of the metrics port's clients
+    #[arg(long, value_name = "FILE")]
+    pub metrics_client_ca_file: Option<PathBuf>,
+    /// Who may read the debug pages: nobody, callers on this machine, whom the Kubernetes API allows it, or who
+    /// has the token of --debug-token-file [default: off where the pool comes from a Kubernetes API, else loopback]
+    #[arg(long, value_enum, value_name = "WHO")]
+    pub debug_access: Option<DebugAccess>,
+    /// File with the bearer token for the debug pages; re-read when it changes
+    #[arg(long, value_name = "FILE")]
+    pub debug_token_file: Option<PathBuf>,
+}
+
+/// Who may read the debug pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DebugAccess {
+    /// Nobody.
+    Off,
+    /// Callers on this machine.
+    Loopback,
+    /// Whom the Kubernetes API allows it.
+    Review,
+    /// Who has the token.
+    Token,
 }
 
 /// How model servers are scraped.

@@ -1,4 +1,4 @@
-//! The way to a Kubernetes API: [`connect`] finds the configuration and makes the client that everything shares.
+//! The way to a Kubernetes API: [`Cluster`] finds the configuration and makes the client that everything shares.
 //!
 //! Nothing is asked here: whoever uses the client says what it needs, and what it means if that cannot be had.
 
@@ -12,9 +12,31 @@ use kube::{Client, Config};
 /// How long a connection to the API may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where Go's client looks for a configuration, in this order: the flag, `$KUBECONFIG`, the service account of the pod,
+/// The Kubernetes API of this process, if it needs one.
+pub struct Cluster {
+    kubeconfig: Option<PathBuf>,
+    client: Option<Client>,
+}
+
+impl Cluster {
+    /// Remembers what the flag says; looks for nothing yet.
+    pub fn new(kubeconfig: Option<PathBuf>) -> Self {
+        Self { kubeconfig, client: None }
+    }
+
+    /// The client, which the first who asks makes. Fails if no API is known, or what says where it is cannot be read.
+    pub async fn client(&mut self) -> anyhow::Result<Client> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let client = connect(self.kubeconfig.as_deref()).await?;
+        Ok(self.client.insert(client).clone())
+    }
+}
+
+/// Looks where Go's client looks, in this order: the flag, `$KUBECONFIG`, the service account of the pod,
 /// `~/.kube/config`.
-pub async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
+async fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
     let mut config = config(kubeconfig).await?;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
     // Who asks waits and asks again by itself; a second layer of retries would only hide for how long.

@@ -3,6 +3,7 @@
 //! [`run`] is the server from start to exit; [`start`] is the same without signals, for tests. A task without which
 //! the process is useless (a listener, a reload) ends the process when it ends.
 
+mod admin;
 mod discovery;
 pub mod edge;
 mod leadership;
@@ -19,11 +20,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use self::admin::Admin;
 use self::discovery::Source;
-use crate::admin;
 use crate::admission::Thresholds;
 use crate::args::ServeArgs;
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::config::build::Composition;
 use crate::config::{self, reload::ConfigSource};
 use crate::datastore;
@@ -32,7 +34,6 @@ use crate::discovery::file_source;
 use crate::ext_proc::stream_metrics::StreamMetrics;
 use crate::ext_proc::{ExtProc, Limits, Options};
 use crate::health::Readiness;
-use crate::http1;
 use crate::leader::Candidate;
 use crate::metrics::Metrics;
 use crate::metrics::pool::PoolCollector;
@@ -62,8 +63,8 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How long streams that are cut, and connections, have to end in an orderly way.
 const CUT_GRACE: Duration = Duration::from_secs(1);
 
-/// Prometheus asks every minute at the latest, usually, and keeps its connection.
-const METRICS_LIMITS: http1::Limits = http1::Limits { connections: 512, silence: Duration::from_secs(75) };
+/// What runs, by name.
+type Tasks = JoinSet<(&'static str, anyhow::Result<()>)>;
 
 /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the process at once.
 pub async fn run(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<()> {
@@ -105,7 +106,7 @@ pub struct Epp {
     pub metrics: SocketAddr,
     /// The pool that it serves.
     pub pool: Arc<PoolState>,
-    tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
+    tasks: Tasks,
     draining: watch::Sender<bool>,
     cut: watch::Sender<bool>,
     stop: watch::Sender<bool>,
@@ -131,12 +132,14 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
     let pool = Arc::new(PoolState::new(parts, clock, |slots| Pipeline::build(&composition, slots, None)));
     PoolCollector::register(metrics.registry(), &args.pool.pool_name, store.clone(), clock, pool.staleness);
     let source = Source::choose(&args, pool.pipeline().discovery.clone())?;
-    let client = source.client(&args).await?;
-    let candidate = leadership::stand(&args, client.clone(), metrics.registry(), clock)?;
-    let discoverer = source.open(client, FILE_INTERVAL, writer, pool.clone())?;
+    let in_cluster = matches!(source, Source::Cluster(_));
+    let mut cluster = Cluster::new(args.cluster.kubeconfig.clone());
+    let discoverer = source.open(&mut cluster, FILE_INTERVAL, writer, pool.clone()).await?;
+    let candidate = leadership::stand(&args, &mut cluster, metrics.registry(), clock).await?;
     let (tls, certificate) = tls::open(&args.tls, FILE_INTERVAL, metrics.registry())?.unzip();
 
-    let mut tasks = JoinSet::new();
+    let mut tasks = Tasks::new();
+    let admin = admin::open(&args, in_cluster, &mut cluster, metrics.registry(), &mut tasks).await?;
     if let Some(reload) = certificate.flatten() {
         tasks.spawn(async move { ("certificate files", reload.run().await) });
     }
@@ -151,7 +154,8 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         scraper.run(snapshots).await;
         ("scraper", Ok(()))
     });
-    serve(&args, pool, tls, candidate, tasks).await
+    let parts = Parts { pool, tls, admin, candidate };
+    serve(&args, parts, tasks).await
 }
 
 /// Reads the configuration. If that fails, the error also says what is wrong with the endpoints file.
@@ -237,14 +241,17 @@ fn grpc() -> tonic::transport::Server {
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
 }
 
-/// Binds the three listeners and serves them.
-async fn serve(
-    args: &ServeArgs,
+/// What the listeners serve.
+struct Parts {
     pool: Arc<PoolState>,
     tls: Option<Tls>,
+    admin: Admin,
     candidate: Option<Candidate>,
-    mut tasks: JoinSet<(&'static str, anyhow::Result<()>)>,
-) -> anyhow::Result<Epp> {
+}
+
+/// Binds the three listeners and serves them.
+async fn serve(args: &ServeArgs, parts: Parts, mut tasks: Tasks) -> anyhow::Result<Epp> {
+    let Parts { pool, tls, admin, candidate } = parts;
     let (draining, cut, stop) =
         (watch::Sender::new(false), watch::Sender::new(false), watch::Sender::new(false));
     let streams = pool.metrics.streams.clone();
@@ -289,9 +296,9 @@ async fn serve(
 
     let listener = bind("metrics (--metrics-port)", args.listeners.metrics_port).await?;
     let metrics = listener.local_addr()?;
-    let router = admin::router(pool.clone());
+    let pages = admin::serve(listener, pool.clone(), admin);
     tasks.spawn(async move {
-        http1::serve(sockets(listener), METRICS_LIMITS, router).await;
+        pages.await;
         ("metrics", Ok(()))
     });
     let (tls, pid) = (args.tls.secure_serving, std::process::id());

@@ -1,6 +1,7 @@
 //! Serving over TLS: which certificate, which versions, which clients, and the sockets they come on.
 //!
-//! [`open`] reads what `--cert-path` and `--client-ca-file` name, or makes a self-signed certificate.
+//! [`open`] reads what `--cert-path` and `--client-ca-file` name, or makes a self-signed certificate; [`open_metrics`]
+//! does the like for the metrics port.
 //! [`acceptor`] turns sockets into connections, also without TLS; [`reload`] follows the files. Connections that are
 //! open keep the certificate they began with.
 
@@ -23,7 +24,7 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::args::TlsArgs;
 use crate::file_watch::FilesWatch;
 use crate::tls::material::{Material, Recipe};
-use crate::tls::metrics::TlsMetrics;
+use crate::tls::metrics::{Port, TlsMetrics};
 use crate::tls::reload::Reload;
 use crate::tls::versions::MinVersion;
 
@@ -53,29 +54,49 @@ pub fn open(
         tracing::warn!("--tls-min-version: TLS 1.2 is the least that is spoken");
     }
     let recipe = Recipe::new(args).context("cannot make a self-signed certificate")?;
-    let mut watch = FilesWatch::new(recipe.files(), interval);
+    let metrics = TlsMetrics::register(registry, Port::ExtProc)?;
+    follow(recipe, args.enable_cert_reload.then_some(interval), metrics).map(Some)
+}
+
+/// The same for the metrics port, with the files of its own flags.
+pub fn open_metrics(
+    recipe: Recipe,
+    reload: Option<Duration>,
+    registry: &Registry,
+) -> anyhow::Result<(Tls, Option<Reload>)> {
+    let opened = follow(recipe, reload, TlsMetrics::register(registry, Port::Metrics)?);
+    opened.context("the metrics port (--metrics-cert-dir, --metrics-client-ca-file)")
+}
+
+/// Builds what the recipe says, and the follower of its files if they are to be looked at again.
+fn follow(
+    recipe: Recipe,
+    interval: Option<Duration>,
+    metrics: TlsMetrics,
+) -> anyhow::Result<(Tls, Option<Reload>)> {
+    let mut watch = FilesWatch::new(recipe.files(), interval.unwrap_or_default());
     let texts = watch.first_read().context("cannot read what TLS needs")?;
     let material = recipe.build(&texts).context("cannot serve TLS")?;
-    let metrics = TlsMetrics::register(registry)?;
     note(&material, &metrics);
     let tls = Tls { current: Arc::new(ArcSwap::new(material.config)), metrics };
-    let follows = args.enable_cert_reload && !recipe.files().is_empty();
+    let follows = interval.is_some() && !recipe.files().is_empty();
     let reload = follows.then(|| Reload::new(recipe, watch, tls.clone()));
-    Ok(Some((tls, reload)))
+    Ok((tls, reload))
 }
 
 /// Shows when the certificate ends, and warns if that is past.
 fn note(material: &Material, metrics: &TlsMetrics) {
+    let port = metrics.port;
     let Some(expiry) = material.expiry else {
-        tracing::warn!("the certificate does not say when it expires");
+        tracing::warn!(port, "the certificate does not say when it expires");
         return;
     };
     metrics.expiry.set(expiry);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     if u64::try_from(expiry).is_ok_and(|expiry| now < expiry) {
-        tracing::info!(expires_unix_s = expiry, "certificate");
+        tracing::info!(port, expires_unix_s = expiry, "certificate");
     } else {
-        tracing::warn!(expires_unix_s = expiry, "the certificate has expired");
+        tracing::warn!(port, expires_unix_s = expiry, "the certificate has expired");
     }
 }
 

@@ -129,9 +129,6 @@ pub const HINT_NAMESPACE: &str = "DestinationEndpointHintMetadataNamespace";
 
 const METRIC: Fate = Fate::Same;
 
-const METRICS_TLS: &str = "the metrics port speaks plain HTTP in this version; keep it inside of the cluster, for instance by a \
-                           NetworkPolicy";
-
 const fn flag(name: &'static str, kind: Kind, versions: &'static str, fate: Fate) -> Flag {
     Flag { name, camel: None, env: None, kind, versions, fate }
 }
@@ -172,6 +169,16 @@ pub const FLAGS: &[Flag] = &[
     flag("enable-cert-reload", Kind::Bool, B, Fate::Same),
     flag("tls-min-version", Kind::Text, C, Fate::Same),
     flag("tls-cipher-suites", Kind::Text, C, Fate::Same),
+    flag(
+        "metrics-endpoint-auth",
+        Kind::Bool,
+        B,
+        Fate::Changed(
+            "false by default where the endpoints come from a file; it does not hold for the debug pages",
+        ),
+    ),
+    flag("metrics-cert-dir", Kind::Text, C, Fate::Changed("re-read when it changes")),
+    flag("metrics-client-ca-file", Kind::Text, C, Fate::Same),
     flag("config-file", Kind::Text, OLD, Fate::Changed("re-read when it changes")).camel("configFile"),
     flag("config-text", Kind::Text, OLD, Fate::Same).camel("configText"),
     flag("refresh-metrics-interval", Kind::Duration, OLD, Fate::Changed("raised to 10ms if it is less"))
@@ -265,18 +272,6 @@ pub const FLAGS: &[Flag] = &[
         A,
         Fate::Changed("followers scrape as well; one that loses the lease is not ready, and does not exit"),
     ),
-    flag(
-        "metrics-endpoint-auth",
-        Kind::Bool,
-        B,
-        Fate::Refused {
-            but: "false",
-            why: "asking a Kubernetes API who the caller is is not part of this version; write \
-                  --metrics-endpoint-auth=false and keep the port inside of the cluster, for instance by a NetworkPolicy",
-        },
-    ),
-    flag("metrics-cert-dir", Kind::Text, C, Fate::Refused { but: "", why: METRICS_TLS }),
-    flag("metrics-client-ca-file", Kind::Text, C, Fate::Refused { but: "", why: METRICS_TLS }),
 ];
 
 #[cfg(test)]

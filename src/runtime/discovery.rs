@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use epp_framework::plugin::Discovery;
-use kube::Client;
 
 use crate::args::ServeArgs;
-use crate::cluster;
+use crate::cluster::Cluster;
 use crate::datastore::StoreWriter;
 use crate::discovery::file_source::FileSource;
 use crate::discovery::kube::{KubeSource, PoolSource};
@@ -45,19 +44,10 @@ impl Source {
         }
     }
 
-    /// The client of the Kubernetes API, if there is one: with a file there is one only if it is asked for.
-    pub(super) async fn client(&self, args: &ServeArgs) -> anyhow::Result<Option<Client>> {
-        let kubeconfig = args.cluster.kubeconfig.as_deref();
-        Ok(match self {
-            Self::File(_) if kubeconfig.is_none() => None,
-            _ => Some(cluster::connect(kubeconfig).await?),
-        })
-    }
-
     /// Opens it. A file is read once already: with any error, there is nothing to serve.
-    pub(super) fn open(
+    pub(super) async fn open(
         self,
-        client: Option<Client>,
+        cluster: &mut Cluster,
         file_interval: Duration,
         writer: StoreWriter,
         pool: Arc<PoolState>,
@@ -69,7 +59,7 @@ impl Source {
                 Discoverer::File(source)
             }
             Self::Cluster(source) => {
-                let client = client.context("a pool from a Kubernetes API needs its client")?;
+                let client = cluster.client().await?;
                 Discoverer::Cluster(Box::new(KubeSource::new(client, source, writer, pool)))
             }
         })

@@ -1,13 +1,13 @@
 //! Puts this replica up for election, if the flag asks for it: [`stand`], then [`campaign`].
 
 use anyhow::Context;
-use kube::Client;
 use prometheus::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::args::ServeArgs;
 use crate::clock::Clock;
+use crate::cluster::Cluster;
 use crate::health::Readiness;
 use crate::leader::{Candidate, lease_name};
 
@@ -15,16 +15,16 @@ use crate::leader::{Candidate, lease_name};
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 
 /// Makes the candidate; nothing is asked of the API yet. Fails without a Kubernetes API to ask.
-pub(super) fn stand(
+pub(super) async fn stand(
     args: &ServeArgs,
-    client: Option<Client>,
+    cluster: &mut Cluster,
     registry: &Registry,
     clock: Clock,
 ) -> anyhow::Result<Option<Candidate>> {
     if !args.cluster.ha_enable_leader_election {
         return Ok(None);
     }
-    let client = client.context(
+    let client = cluster.client().await.context(
         "--ha-enable-leader-election needs a Kubernetes API that keeps the lease; without one leave it out: every replica \
          serves",
     )?;

@@ -1,4 +1,4 @@
-//! One accepted connection, in clear text or over TLS: [`Connection`].
+//! One accepted connection, in clear text or over TLS: [`Connection`], for HTTP/2 unless said.
 //!
 //! HTTP/2 begins with 24 bytes of the client; before them the server knows nothing to ask it, so a client that owes them
 //! has a deadline here. After them the server's pings find out who is silent for too long.
@@ -44,6 +44,13 @@ impl Connection {
     /// A connection over TLS, after the handshake.
     pub(super) fn tls(stream: TlsStream<TcpStream>) -> Self {
         Self::new(Stream::Tls(Box::new(stream)))
+    }
+
+    /// The same connection for HTTP/1.1, whose server has a deadline for heads of its own.
+    #[must_use]
+    pub fn without_preface(mut self) -> Self {
+        self.preface = None;
+        self
     }
 
     fn new(stream: Stream) -> Self {

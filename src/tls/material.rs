@@ -23,11 +23,20 @@ pub struct Recipe {
     min_version: MinVersion,
     identity: Identity,
     client_ca: Option<PathBuf>,
+    /// What is agreed on within the handshake (ALPN).
+    protocol: &'static str,
 }
 
 enum Identity {
     Files { certificate: PathBuf, key: PathBuf },
     SelfSigned(Arc<CertifiedKey>),
+}
+
+impl Identity {
+    /// Files as Kubernetes names them.
+    fn of(folder: &Path) -> Self {
+        Self::Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key") }
+    }
 }
 
 /// What came out.
@@ -78,17 +87,27 @@ pub enum MaterialError {
 }
 
 impl Recipe {
-    /// Notes which files are needed; makes the self-signed certificate if there is no `--cert-path`.
+    /// For ext_proc, over HTTP/2. Notes which files are needed; makes the self-signed certificate if there is no
+    /// `--cert-path`.
     pub fn new(args: &TlsArgs) -> Result<Self, MaterialError> {
         let provider = args.tls_cipher_suites.provider();
         let identity = match &args.cert_path {
-            Some(folder) => {
-                Identity::Files { certificate: folder.join("tls.crt"), key: folder.join("tls.key") }
-            }
+            Some(folder) => Identity::of(folder),
             None => Identity::SelfSigned(Arc::new(self_signed(&provider)?)),
         };
         let client_ca = args.client_ca_file.clone();
-        Ok(Self { provider, min_version: args.tls_min_version, identity, client_ca })
+        Ok(Self { provider, min_version: args.tls_min_version, identity, client_ca, protocol: "h2" })
+    }
+
+    /// For HTTP/1.1 with the certificate in `folder`; versions and cipher suites are those of ext_proc.
+    pub fn http1(folder: &Path, client_ca: Option<&Path>, args: &TlsArgs) -> Self {
+        Self {
+            provider: args.tls_cipher_suites.provider(),
+            min_version: args.tls_min_version,
+            identity: Identity::of(folder),
+            client_ca: client_ca.map(Path::to_owned),
+            protocol: "http/1.1",
+        }
     }
 
     /// The files whose text is needed.
@@ -129,7 +148,7 @@ impl Recipe {
         };
         let expiry = identity.end_entity_cert().ok().and_then(|certificate| expiry::not_after(certificate));
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = vec![self.protocol.as_bytes().to_vec()];
         Ok(Material { config: Arc::new(config), expiry })
     }
 

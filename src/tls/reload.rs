@@ -26,6 +26,7 @@ impl Reload {
     }
 
     async fn follow(&mut self) {
+        let port = self.tls.metrics.port;
         loop {
             let built = match self.watch.changed().await {
                 Ok(texts) => self.recipe.build(&texts).map_err(|error| error.to_string()),
@@ -33,14 +34,14 @@ impl Reload {
             };
             match built {
                 Ok(material) => {
-                    tracing::info!("certificate reloaded");
+                    tracing::info!(port, "certificate reloaded");
                     note(&material, &self.tls.metrics);
                     self.tls.current.store(material.config);
                     self.tls.metrics.reloaded.inc();
                 }
                 Err(reason) => {
                     self.tls.metrics.refused.inc();
-                    tracing::error!(reason, "certificate refused; the one before goes on");
+                    tracing::error!(port, reason, "certificate refused; the one before goes on");
                 }
             }
         }

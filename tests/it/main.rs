@@ -19,6 +19,7 @@ mod kube_leader;
 mod lifecycle;
 mod manifests;
 mod metrics;
+mod metrics_port;
 mod model_servers;
 mod older_guide;
 mod operations_guide;

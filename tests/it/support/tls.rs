@@ -170,6 +170,26 @@ impl TlsClient {
         }
         Ok(Served { certificate, suite, resumed })
     }
+
+    /// GET over HTTP/1.1: the server's certificate, and its answer from the first line to the end.
+    pub(crate) async fn get(
+        &self,
+        server: SocketAddr,
+        path: &str,
+    ) -> Result<(CertificateDer<'static>, String)> {
+        let mut config = ClientConfig::clone(self.0.config());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        let socket = TcpStream::connect(server).await?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let mut stream = connector.connect(ServerName::try_from(NAME).unwrap(), socket).await?;
+        let certificates = stream.get_ref().1.peer_certificates();
+        let certificate = certificates.and_then(<[_]>::first).expect("servers have one").clone();
+        let ask = format!("GET {path} HTTP/1.1\r\nhost: {NAME}\r\nconnection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok((certificate, answer))
+    }
 }
 
 fn verifying(
