@@ -29,6 +29,7 @@ def find(tool):
 
 
 def build(name, module, version, built):
+    print("building %s %s with Go, once; some minutes" % (name, version), flush=True)
     # `go install` takes no module that replaces others, as Prometheus does; the module's own folder does.
     downloaded = go(["mod", "download", "-json", "%s@%s" % (module, version)], None)
     folder = json.loads(downloaded)["Dir"]

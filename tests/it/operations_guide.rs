@@ -1,5 +1,5 @@
-//! `docs/operations.md` against the code: it explains every log line and names every metric. And flags that any page
-//! names exist.
+//! `docs/operations.md` against the code: it explains every log line and names every metric. `docs/migrate.md` leads to
+//! every flag, plugin and metric. And flags that any page names exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,14 +7,18 @@ use std::path::Path;
 
 use clap::CommandFactory;
 use epp::args::Args;
-use epp::args::flags::FLAGS;
+use epp::args::flags::{FLAGS, Fate};
 
 use crate::support::hermetic::Hermetic;
 use crate::tidy::source;
 
 fn guide() -> String {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operations.md");
-    fs::read_to_string(path).expect("the guide can be read")
+    page("operations.md")
+}
+
+fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    fs::read_to_string(path).expect("the page can be read")
 }
 
 /// Messages of the log lines that are written at the default verbosity.
@@ -127,6 +131,48 @@ fn flags_that_the_pages_name_exist() {
     }
     assert!(n_flags > 50, "the flags are not found");
     assert!(unknown.is_empty(), "there are no flags {unknown:#?}");
+}
+
+#[test]
+fn whoever_migrates_is_told_of_every_flag_and_plugin() {
+    let migrate = page("migrate.md");
+    let flags = flags_in(&migrate);
+    let missing: Vec<_> = FLAGS.iter().map(|flag| flag.name).filter(|name| !flags.contains(*name)).collect();
+    assert!(missing.is_empty(), "docs/migrate.md does not name the flags {missing:#?}");
+    let row = migrate.lines().find(|line| line.starts_with("| is taken, and does nothing |")).expect("a row");
+    let inert = FLAGS.iter().filter(|flag| matches!(flag.fate, Fate::Inert { .. }));
+    assert_eq!(flags_in(row), inert.map(|flag| flag.name.to_owned()).collect(), "what does nothing");
+
+    for plugin in epp_plugins::BUILT_IN {
+        for name in [&[plugin.name], plugin.aliases].concat() {
+            let rows = migrate.lines().filter(|line| line.contains(&format!("`{name}`")));
+            let refused =
+                |row: &str| row.trim_end_matches(" |").rsplit("| ").next().unwrap().starts_with("refused");
+            let rows: Vec<_> = rows.filter(|row| row.starts_with('|')).collect();
+            assert!(!rows.is_empty() && !rows.iter().any(|row| refused(row)), "{name}: {rows:?}");
+        }
+    }
+}
+
+#[test]
+fn whoever_migrates_is_told_of_every_metric_of_upstream() {
+    let (migrate, operations) = (page("migrate.md"), guide());
+    let names: Vec<_> = migrate.split('`').skip(1).step_by(2).collect();
+    let told = |family: &str| {
+        names.iter().any(|name| match (name.strip_suffix('*'), name.strip_prefix('…')) {
+            (Some(begins), _) => !begins.is_empty() && family.starts_with(begins),
+            (_, Some(ends)) => family.ends_with(ends),
+            _ => *name == family,
+        })
+    };
+    let rows = operations.lines().filter(|line| line.starts_with("| `inference_"));
+    let families: Vec<_> = rows
+        .filter_map(|row| row.split('|').nth(1))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    assert!(families.len() > 15, "the families are not found");
+    let missing: Vec<_> = families.iter().filter(|family| !told(family)).collect();
+    assert!(missing.is_empty(), "docs/migrate.md does not name {missing:#?}");
 }
 
 #[tokio::test]
