@@ -32,13 +32,6 @@ pub enum Fate {
         /// The value whose user is told so in the log.
         told: Option<&'static str>,
     },
-    /// It is refused for this reason, unless it has the value that describes what happens anyway.
-    Refused {
-        /// That value.
-        but: &'static str,
-        /// The reason, and what to do instead.
-        why: &'static str,
-    },
 }
 
 /// One flag of the Go implementations.

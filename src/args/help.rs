@@ -82,14 +82,6 @@ fn others(text: &mut String) {
             entry(text, &format!("      --{}", flag.name), why);
         }
     }
-    *text += "\nFlags of the Go EPP that are refused, unless they ask for what happens anyway:\n";
-    let mut told = "";
-    for flag in FLAGS {
-        if let Fate::Refused { why, .. } = flag.fate {
-            entry(text, &format!("      --{}", flag.name), if why == told { "the same" } else { why });
-            told = why;
-        }
-    }
 }
 
 fn spelled(arg: &Arg) -> String {

@@ -148,8 +148,6 @@ impl Reading {
         let mut words = Vec::new();
         for Given { flag, written, value, .. } in &self.given {
             match flags::find(flag).map_or(Fate::Same, |known| known.fate) {
-                Fate::Refused { but, .. } if value == but => {}
-                Fate::Refused { why, .. } => self.problems.push(format!("{written} is not supported: {why}")),
                 Fate::Inert { why, told } => {
                     if told == Some(value.as_str()) {
                         self.notes.push(format!("{written} has no effect: {why}"));

@@ -214,6 +214,39 @@ async fn the_guide_of_httproute_works_with_its_manifests() {
     envoy.assert_clean().await;
 }
 
+/// Metrics are for those whom the cluster allows them, with the rights of the guide and no flag.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_guides_rights_suffice_to_say_who_may_read_metrics() {
+    let api = KubeApi::start().await;
+    api.define(POOLS).await;
+    api.define(OBJECTIVES).await;
+    let documents = manifest("aigatewayroute/mistral.yaml", 8080, 8080);
+    apply(&api, &documents).await;
+    let reader = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": "metrics-reader" },
+        "rules": [{ "nonResourceURLs": ["/metrics"], "verbs": ["get"] }],
+    });
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+        "metadata": { "name": "metrics-reader" },
+        "subjects": [{ "kind": "ServiceAccount", "name": "prometheus", "namespace": "monitoring" }],
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "metrics-reader" },
+    });
+    api.apply(&format!("{reader}\n---\n{binding}")).await;
+    let args = vec!["--metrics-endpoint-auth=true".to_owned()];
+    let epp = Epp::with(EppSetup { args, ..deployed(&documents, &api) }).await;
+    let page = async |token: Option<String>| {
+        let request = client(Protocol::Http1).get(format!("http://{}/metrics", epp.metrics));
+        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        request.send().await.expect("the port answers").status().as_u16()
+    };
+    assert_eq!(page(None).await, 401);
+    assert_eq!(page(Some("nobody's".into())).await, 401);
+    assert_eq!(page(Some(api.token("alice"))).await, 403);
+    assert_eq!(page(Some(api.token("system:serviceaccount:monitoring:prometheus"))).await, 200);
+}
+
 /// A role that lets a picker read everything that it could, bound to its account.
 fn role(resources: &[&str]) -> String {
     let rule = json!({ "apiGroups": ["*"], "resources": resources, "verbs": ["get", "list", "watch"] });

@@ -32,16 +32,6 @@ fn tables() -> String {
             let _ = writeln!(text, "| `--{}`{} | {} | {why} |", flag.name, old_name(flag), flag.versions);
         }
     }
-    text.push_str(
-        "\n## Refused\n\n| flag | versions | taken silently | why, and what instead |\n|---|---|---|---|\n",
-    );
-    for flag in FLAGS {
-        if let Fate::Refused { but, why } = flag.fate {
-            let but = if but.is_empty() { "an empty value".to_owned() } else { format!("`{but}`") };
-            let _ =
-                writeln!(text, "| `--{}`{} | {} | {but} | {why} |", flag.name, old_name(flag), flag.versions);
-        }
-    }
     text
 }
 
