@@ -2,12 +2,13 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo demo-vllm test test-extra check bench soak fuzz image sbom
+.PHONY: help demo demo-vllm test test-k8s test-extra check bench soak fuzz image sbom
 
 help:
 	@echo 'make demo        build, then show epp at work behind a real Envoy'
 	@echo 'make demo-vllm   the same with two real vLLM servers: Python 3.11, 10 GB of disk, 3.2 GB to download'
 	@echo 'make test        all tests; needs Rust and an Envoy (fetched on first use)'
+	@echo 'make test-k8s    the tests with a Kubernetes API alone: a real one if KUBEBUILDER_ASSETS is set, else a double'
 	@echo 'make test-extra  the image as far as that goes without a container engine; chart, metrics page; some minutes'
 	@echo 'make check       formatting, lints, documentation'
 	@echo 'make bench       benchmarks; some minutes'
@@ -32,6 +33,16 @@ test:
 	@sh tools/preflight.sh
 	ENVOY="$$(python3 tools/envoy.py)" && export ENVOY && cargo test --workspace
 	cargo test -p epp --bench ext_proc -- --rounds 1 --seconds 1 --pods 8 --rows 'small request,streamed chunk'
+
+# Part of `test`; alone it says whom it ran against. Every module of tests/it that needs the API is named kube_….
+test-k8s:
+	@sh tools/preflight.sh
+	@ENVOY="$$(python3 tools/envoy.py)" && export ENVOY && cargo test -p epp --test it kube_; status=$$?; \
+	if [ -n "$${KUBEBUILDER_ASSETS:-}" ]; then \
+		echo "Kubernetes API: kube-apiserver and etcd of $$KUBEBUILDER_ASSETS; without KUBEBUILDER_ASSETS, a double"; \
+	else \
+		echo 'Kubernetes API: a double; for a real one: KUBEBUILDER_ASSETS="$$(setup-envtest use -p path)" make test-k8s'; \
+	fi; exit $$status
 
 test-extra:
 	@sh tools/preflight.sh

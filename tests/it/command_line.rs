@@ -31,7 +31,7 @@ fn help_goes_to_stdout_and_errors_to_stderr() {
         (&["--pool-nam", "x"], 2, "", "did you mean `pool-name`?"),
         (&["smi"], 2, "", "unrecognized subcommand"),
         (&["-poolName=x", "-secureServing", "false"], 2, "", "write -secureServing=false"),
-        (&["--pool-name=x", "--kubeconfig=y"], 1, "", "--endpoints-file"),
+        (&["--pool-name=x", "--kubeconfig=y"], 1, "", "epp: --kubeconfig y: failed to read kubeconfig"),
     ] {
         let ended = run(args);
         let (stdout, stderr) =

@@ -3,6 +3,8 @@
 //! Each of these runs against the double, and against a real `kube-apiserver` where there is one. `faults.rs` has what
 //! only the double can do.
 
+mod answers;
+mod definitions;
 mod faults;
 
 use futures_util::StreamExt;
@@ -11,17 +13,27 @@ use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchParams};
-use kube::core::{Status, WatchEvent};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, Status, WatchEvent};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::support::eventually;
-use crate::support::kube_api::{ADMIN, KubeApi, pod};
+use crate::support::kube_api::{ADMIN, KubeApi, pod, token};
 
 const POOLS: &str = "inferencepools.inference.networking.k8s.io";
 
 /// A user without rights of its own.
 const EPP: &str = "system:serviceaccount:default:mistral-epp";
+
+/// A pool of that kind.
+const POOL: &str = "
+apiVersion: inference.networking.k8s.io/v1
+kind: InferencePool
+metadata: {name: mistral}
+spec:
+  selector: {matchLabels: {app: vllm}}
+  targetPorts: [{number: 8000}]
+  endpointPickerRef: {name: mistral-epp, port: {number: 9002}}
+";
 
 /// Runs a test against the double, and against the real one if there is one.
 async fn on_each(test: impl AsyncFn(&KubeApi)) {
@@ -102,6 +114,8 @@ async fn a_watch_tells_what_enters_and_leaves_its_selection() {
             ("MODIFIED", "a"),
             ("DELETED", "a"),
             ("ADDED", "other"),
+            // It is marked, and then gone.
+            ("MODIFIED", "other"),
             ("DELETED", "other"),
         ];
         let events = next(&mut watch, want.len()).await;
@@ -205,8 +219,12 @@ async fn pages_tell_of_one_moment() {
 #[tokio::test]
 async fn a_version_from_before_the_history_is_gone() {
     on_each(async |api| {
-        let pods = pods(api.client());
-        let mut watch = pods.watch(&WatchParams::default(), "1").await.unwrap().boxed();
+        // A server remembers what happened to a kind since it knows of it.
+        api.define(POOLS).await;
+        let version = GroupVersionKind::gvk("inference.networking.k8s.io", "v1", "InferencePool");
+        let pools: Api<DynamicObject> =
+            Api::default_namespaced_with(api.client(), &ApiResource::from_gvk(&version));
+        let mut watch = pools.watch(&WatchParams::default().timeout(60), "1").await.unwrap().boxed();
         let Some(Ok(WatchEvent::Error(status))) = watch.next().await else { panic!("an error is told") };
         assert_eq!((status.code, &*status.reason), (410, "Expired"));
         assert!(status.message.starts_with("too old resource version: 1 ("), "{}", status.message);
@@ -343,7 +361,7 @@ async fn reviews_tell_whose_a_token_is_and_what_they_may() {
             ("system:serviceaccount:monitoring:prometheus", [true, true, false, false]),
             (ADMIN, [true; 4]),
         ] {
-            let known = reviews.create(&params, &review(&api.token(user))).await.unwrap().status.unwrap();
+            let known = reviews.create(&params, &review(&token(user))).await.unwrap().status.unwrap();
             assert_eq!(known.authenticated, Some(true), "{user}");
             let known = known.user.unwrap();
             assert_eq!(known.username.as_deref(), Some(user));
@@ -360,115 +378,6 @@ async fn reviews_tell_whose_a_token_is_and_what_they_may() {
                 let answer = reviews.create(&params, &review).await.unwrap().status.unwrap();
                 assert_eq!(answer.allowed, want, "{user} {verb} {path}");
             }
-        }
-    })
-    .await;
-}
-
-#[tokio::test]
-async fn a_kind_is_there_once_it_is_defined() {
-    on_each(async |api| {
-        let path = "/apis/inference.networking.k8s.io/v1/namespaces/default/inferencepools";
-        let list = async || {
-            let request = http::Request::get(path).body(Vec::new()).unwrap();
-            api.client().request::<Value>(request).await
-        };
-        assert_eq!(refusal(list().await).code, 404);
-        let groups = api.client().list_api_groups().await.unwrap();
-        assert!(!groups.groups.iter().any(|group| group.name.contains("inference")));
-        api.define(POOLS).await;
-        let found = list().await.unwrap();
-        assert_eq!((&found["kind"], &found["items"]), (&json!("InferencePoolList"), &json!([])));
-        let version = "inference.networking.k8s.io/v1";
-        eventually("discovery tells of it", async || {
-            let resources = api.client().list_api_group_resources(version).await.ok()?;
-            resources.resources.into_iter().find(|resource| resource.name == "inferencepools")
-        })
-        .await;
-        api.apply(POOL).await;
-        let pool = api.get(version, "InferencePool", "mistral").await.unwrap();
-        assert_eq!(pool["spec"]["endpointPickerRef"]["failureMode"], "FailClose");
-        assert_eq!(pool["metadata"]["generation"], 1);
-        api.delete("apiextensions.k8s.io/v1", "CustomResourceDefinition", POOLS).await;
-        eventually("it is gone", async || list().await.is_err().then_some(())).await;
-    })
-    .await;
-}
-
-const POOL: &str = "
-apiVersion: inference.networking.k8s.io/v1
-kind: InferencePool
-metadata: {name: mistral}
-spec:
-  selector: {matchLabels: {app: vllm}}
-  targetPorts: [{number: 8000}]
-  endpointPickerRef: {name: mistral-epp, port: {number: 9002}}
-";
-
-#[tokio::test]
-async fn definitions_fill_in_and_refuse() {
-    on_each(async |api| {
-        for (group, kind, spec, path, want) in [
-            (
-                "inference.networking.x-k8s.io",
-                "InferencePool",
-                json!({ "selector": { "app": "v" }, "targetPortNumber": 1, "extensionRef": { "name": "e" } }),
-                "/extensionRef/failureMode",
-                "FailClose",
-            ),
-            (
-                "inference.networking.x-k8s.io",
-                "InferenceObjective",
-                json!({ "priority": -1, "poolRef": { "name": "p" } }),
-                "/poolRef/group",
-                "inference.networking.k8s.io",
-            ),
-            ("llm-d.ai", "InferenceObjective", json!({ "poolRef": { "name": "p" } }), "/poolRef/kind", "InferencePool"),
-            (
-                "inference.networking.x-k8s.io",
-                "InferenceModelRewrite",
-                json!({ "poolRef": { "name": "p" }, "rules": [{ "targets": [{ "modelRewrite": "m", "weight": 1 }] }] }),
-                "/poolRef/group",
-                "inference.networking.k8s.io",
-            ),
-            (
-                "llm-d.ai",
-                "InferenceModelRewrite",
-                json!({
-                    "poolRef": { "name": "p" },
-                    "rules": [{ "matches": [{ "model": { "value": "m" } }], "targets": [{ "modelRewrite": "m" }] }],
-                }),
-                "/rules/0/matches/0/model/type",
-                "Exact",
-            ),
-            (
-                "inference.networking.x-k8s.io",
-                "InferenceModel",
-                json!({ "modelName": "m", "criticality": "Critical", "poolRef": { "name": "p" } }),
-                "/poolRef/group",
-                "inference.networking.x-k8s.io",
-            ),
-        ] {
-            api.define(&format!("{}s.{group}", kind.to_lowercase())).await;
-            let version = format!("{group}/v1alpha2");
-            let object = |name: &str, spec: &Value| {
-                json!({ "apiVersion": version, "kind": kind, "metadata": { "name": name }, "spec": spec })
-            };
-            let mut spec_and_more = spec.clone();
-            spec_and_more["unheardOf"] = json!(1);
-            api.apply(&object("a", &spec_and_more).to_string()).await;
-            let stored = api.get(&version, kind, "a").await.unwrap();
-            assert_eq!(stored["spec"].pointer(path), Some(&json!(want)), "{version} {kind}: {stored}");
-            assert_eq!(stored["spec"].get("unheardOf"), None);
-            let mut lacking = spec;
-            let fields = lacking.as_object_mut().unwrap();
-            fields.remove("poolRef").or_else(|| fields.remove("extensionRef")).unwrap();
-            let path = format!("/apis/{version}/namespaces/default/{}s", kind.to_lowercase());
-            let body = object("b", &lacking).to_string().into_bytes();
-            let request = http::Request::post(path).header("content-type", "application/json").body(body).unwrap();
-            let refused = refusal(api.client().request::<Value>(request).await);
-            assert_eq!((refused.code, &*refused.reason), (422, "Invalid"), "{version} {kind}");
-            assert!(refused.message.contains("Ref: Required value"), "{}", refused.message);
         }
     })
     .await;

@@ -16,7 +16,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use crate::support::envoy::Envoy;
 use crate::support::envoy_config::{BodyMode, EnvoySetup};
 use crate::support::epp::{Epp, EppSetup, InCluster};
-use crate::support::kube_api::{KubeApi, pod};
+use crate::support::kube_api::{KubeApi, pod, token};
 use crate::support::upstream::{Answer, Upstream};
 use crate::support::{Protocol, client, eventually};
 
@@ -236,15 +236,15 @@ async fn the_guides_rights_suffice_to_say_who_may_read_metrics() {
     api.apply(&format!("{reader}\n---\n{binding}")).await;
     let args = vec!["--metrics-endpoint-auth=true".to_owned()];
     let epp = Epp::with(EppSetup { args, ..deployed(&documents, &api) }).await;
-    let page = async |token: Option<String>| {
+    let page = async |shown: Option<String>| {
         let request = client(Protocol::Http1).get(format!("http://{}/metrics", epp.metrics));
-        let request = token.into_iter().fold(request, |request, token| request.bearer_auth(token));
+        let request = shown.into_iter().fold(request, |request, token| request.bearer_auth(token));
         request.send().await.expect("the port answers").status().as_u16()
     };
     assert_eq!(page(None).await, 401);
     assert_eq!(page(Some("nobody's".into())).await, 401);
-    assert_eq!(page(Some(api.token("alice"))).await, 403);
-    assert_eq!(page(Some(api.token("system:serviceaccount:monitoring:prometheus"))).await, 200);
+    assert_eq!(page(Some(token("alice"))).await, 403);
+    assert_eq!(page(Some(token("system:serviceaccount:monitoring:prometheus"))).await, 200);
 }
 
 /// A role that lets a picker read everything that it could, bound to its account.

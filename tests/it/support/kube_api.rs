@@ -16,8 +16,8 @@ use kube::Client;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-pub(crate) use self::access::ADMIN;
 use self::access::Access;
+pub(crate) use self::access::{ADMIN, USERS, token};
 pub(crate) use self::double::{Delivery, Double, Order};
 use self::real::Real;
 use super::eventually;
@@ -31,7 +31,7 @@ pub(crate) struct KubeApi {
 
 enum Server {
     Real(Real),
-    Double(Double),
+    Double(Box<Double>),
 }
 
 impl KubeApi {
@@ -47,13 +47,13 @@ impl KubeApi {
     pub(crate) async fn start_double() -> Self {
         let access = Access::new();
         let double = Double::start(access.server.acceptor());
-        for user in [ADMIN].into_iter().chain(access::USERS) {
+        for user in [ADMIN].into_iter().chain(USERS) {
             let mut groups = access::groups(user);
             groups.push("system:authenticated".to_owned());
-            double.admit(access::token(user), user, groups);
+            double.admit(token(user), user, groups);
         }
         let admin = access.client(&format!("https://{}", double.back()), ADMIN).await;
-        Self { server: Server::Double(double), access, admin }
+        Self { server: Server::Double(Box::new(double)), access, admin }
     }
 
     // Starts the real one, if `KUBEBUILDER_ASSETS` says where it is.
@@ -78,14 +78,9 @@ impl KubeApi {
         }
     }
 
-    /// A file with which a client is one of [`access::USERS`] or [`ADMIN`].
+    /// A file with which a client is one of [`USERS`] or [`ADMIN`].
     pub(crate) fn kubeconfig(&self, user: &str) -> PathBuf {
         self.access.kubeconfig(&self.url(), user)
-    }
-
-    /// The token of such a user.
-    pub(crate) fn token(&self, user: &str) -> String {
-        access::token(user)
     }
 
     /// A client that may do everything, and meets no faults.

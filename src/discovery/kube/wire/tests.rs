@@ -1,3 +1,5 @@
+//! Objects as a `kube-apiserver` writes them, abridged, and what is no such object.
+
 use serde_json::{Value, json};
 
 use super::*;

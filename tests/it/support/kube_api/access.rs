@@ -74,7 +74,7 @@ impl Access {
 }
 
 /// The token of one of [`USERS`] or [`ADMIN`].
-pub(super) fn token(user: &str) -> String {
+pub(crate) fn token(user: &str) -> String {
     assert!(user == ADMIN || USERS.contains(&user), "{user} has no token; `USERS` lists who has");
     format!("token-of-{}", user.replace(':', "-"))
 }

@@ -86,7 +86,9 @@ impl Double {
         service.faults = Some(faults.clone());
         let front = Front::open(service, runtime.handle().clone());
         let double = Self { cluster, faults, front, back, cutter: Mutex::default(), runtime: Some(runtime) };
-        documents(BUILT_IN_ROLES).into_iter().for_each(|role| double.put(role));
+        for role in documents(BUILT_IN_ROLES) {
+            double.put(role);
+        }
         double.compact();
         double
     }
@@ -184,7 +186,7 @@ impl Double {
 fn kind_of(store: &Store, object: &Value) -> Arc<Kind> {
     let api_version = object["apiVersion"].as_str().expect("objects say their version");
     let mut kinds = store.kinds().iter();
-    let kind = kinds.find(|kind| object["kind"] == *kind.kind && kind.api_version() == api_version);
+    let kind = kinds.find(|kind| object["kind"] == *kind.name && kind.api_version() == api_version);
     kind.unwrap_or_else(|| panic!("{api_version} {} is not defined", object["kind"])).clone()
 }
 

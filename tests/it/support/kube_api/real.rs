@@ -96,7 +96,11 @@ fn write_files(access: &Access) {
     access.server.write(folder);
     let accounts = rcgen::KeyPair::generate().expect("keys can be made");
     let users = [ADMIN].into_iter().chain(USERS);
-    let line = |user| format!("{},{user},{user},\"{}\"\n", token(user), groups(user).join(","));
+    let line = |user| {
+        let groups = groups(user).join(",");
+        let groups = if groups.is_empty() { groups } else { format!(",\"{groups}\"") };
+        format!("{},{user},{user}{groups}\n", token(user))
+    };
     let tokens: String = users.map(line).collect();
     for (name, text) in [
         ("accounts.key", accounts.serialize_pem()),

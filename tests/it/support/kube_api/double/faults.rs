@@ -57,7 +57,7 @@ impl FaultsSeen {
     /// Returns when all watches are cut.
     pub(super) async fn cut(&mut self) {
         if self.cuts.changed().await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

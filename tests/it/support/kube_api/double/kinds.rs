@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 pub(crate) struct Kind {
     pub(super) group: String,
     pub(super) version: String,
-    pub(super) kind: String,
+    pub(super) name: String,
     pub(super) plural: String,
     pub(super) namespaced: bool,
     /// Whether `status` is a subresource, so that nothing else writes it.
@@ -73,7 +73,7 @@ pub(super) fn built_in() -> Vec<Arc<Kind>> {
         Arc::new(Kind {
             group: group.to_owned(),
             version: version.to_owned(),
-            kind: kind.to_owned(),
+            name: kind.to_owned(),
             plural: plural.to_owned(),
             namespaced: traits.contains('n'),
             has_status: traits.contains('s'),
@@ -94,7 +94,7 @@ pub(super) fn defined_by(definition: &Value) -> Vec<Arc<Kind>> {
         Arc::new(Kind {
             group: text(&spec["group"]),
             version: text(&version["name"]),
-            kind: text(&spec["names"]["kind"]),
+            name: text(&spec["names"]["kind"]),
             plural: text(&spec["names"]["plural"]),
             namespaced: spec["scope"] == "Namespaced",
             has_status: version["subresources"]["status"].is_object(),
@@ -117,13 +117,24 @@ pub(super) fn established(definition: &Value, now: &str) -> Value {
     })
 }
 
-/// What discovery tells of these kinds: the `APIResourceList` of one group and version.
-pub(super) fn resource_list(kinds: &[Arc<Kind>], group_version: &str) -> Option<Value> {
+/// What discovery tells of a group, or of one of its versions.
+pub(super) fn described(kinds: &[Arc<Kind>], wanted: &str) -> Option<Value> {
+    let groups = group_list(kinds)["groups"].take();
+    let group = groups.as_array()?.iter().find(|group| group["name"] == *wanted);
+    let Some(group) = group else { return resource_list(kinds, wanted) };
+    let mut group = group.clone();
+    group["kind"] = json!("APIGroup");
+    group["apiVersion"] = json!("v1");
+    Some(group)
+}
+
+/// The `APIResourceList` of one group and version.
+fn resource_list(kinds: &[Arc<Kind>], group_version: &str) -> Option<Value> {
     let mut resources = Vec::new();
     for kind in kinds.iter().filter(|kind| kind.api_version() == group_version) {
         let mut entry = json!({
-            "name": kind.plural, "singularName": kind.kind.to_lowercase(), "namespaced": kind.namespaced,
-            "kind": kind.kind,
+            "name": kind.plural, "singularName": kind.name.to_lowercase(), "namespaced": kind.namespaced,
+            "kind": kind.name,
             "verbs": ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
         });
         if kind.review {
@@ -132,6 +143,7 @@ pub(super) fn resource_list(kinds: &[Arc<Kind>], group_version: &str) -> Option<
         resources.push(entry.clone());
         if kind.has_status {
             entry["name"] = json!(format!("{}/status", kind.plural));
+            entry["singularName"] = json!("");
             entry["verbs"] = json!(["get", "patch", "update"]);
             resources.push(entry);
         }
@@ -147,13 +159,11 @@ pub(super) fn group_list(kinds: &[Arc<Kind>]) -> Value {
     let mut groups: Vec<Value> = Vec::new();
     for kind in kinds.iter().filter(|kind| !kind.group.is_empty()) {
         let version = json!({ "groupVersion": kind.api_version(), "version": kind.version });
-        let versions = match groups.iter_mut().find(|group| group["name"] == *kind.group) {
-            Some(group) => group["versions"].as_array_mut().expect("it was made so"),
-            None => {
-                groups.push(json!({ "name": kind.group, "versions": [], "preferredVersion": version }));
-                groups.last_mut().expect("just pushed")["versions"].as_array_mut().expect("it was made so")
-            }
-        };
+        if !groups.iter().any(|group| group["name"] == *kind.group) {
+            groups.push(json!({ "name": kind.group, "versions": [], "preferredVersion": version }));
+        }
+        let group = groups.iter_mut().find(|group| group["name"] == *kind.group);
+        let versions = group.expect("just made sure")["versions"].as_array_mut().expect("it was made so");
         if !versions.contains(&version) {
             versions.push(version);
         }

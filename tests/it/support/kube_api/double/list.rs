@@ -50,7 +50,7 @@ fn token(text: &str) -> Result<(u64, usize), Refusal> {
         let (id, from) = text.split_once('-')?;
         Some((id.parse().ok()?, from.parse().ok()?))
     };
-    read().ok_or_else(|| Refusal::bad_request("continue key is not valid"))
+    read().ok_or_else(|| Refusal::bad_request("invalid continue token: continue key is not valid"))
 }
 
 fn gone() -> Refusal {
@@ -60,7 +60,7 @@ fn gone() -> Refusal {
 }
 
 fn write(kind: &Kind, objects: &[Arc<Object>], metadata: &serde_json::Value) -> Vec<u8> {
-    let (word, version) = (&kind.kind, kind.api_version());
+    let (word, version) = (&kind.name, kind.api_version());
     let head = format!(r#"{{"kind":"{word}List","apiVersion":"{version}","metadata":{metadata},"items":["#);
     let mut body = head.into_bytes();
     for (at, object) in objects.iter().enumerate() {

@@ -26,7 +26,7 @@ impl Object {
 
     /// Appends its JSON, with kind and version.
     pub(super) fn write(&self, kind: &Kind, into: &mut Vec<u8>) {
-        let head = format!(r#"{{"kind":"{}","apiVersion":"{}","#, kind.kind, kind.api_version());
+        let head = format!(r#"{{"kind":"{}","apiVersion":"{}","#, kind.name, kind.api_version());
         into.extend_from_slice(head.as_bytes());
         into.extend_from_slice(self.rest.as_bytes());
     }

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::object::text;
+use super::object::{Object, text};
+use super::status::Refusal;
 use super::store::Store;
 
 const GROUP: &str = "rbac.authorization.k8s.io";
@@ -29,10 +30,12 @@ pub(super) struct Deed {
 }
 
 impl Deed {
-    /// Why somebody may not, as the real one says it.
-    pub(super) fn forbidden(&self, user: &str) -> String {
+    /// What is said to somebody who may not.
+    pub(super) fn forbidden(&self, user: &str) -> Refusal {
+        let refusal = |message| Refusal::new(403, "Forbidden", message);
         if let Some(path) = &self.path {
-            return format!("forbidden: User \"{user}\" cannot {} path \"{path}\"", self.verb);
+            let message = format!("forbidden: User \"{user}\" cannot {} path \"{path}\"", self.verb);
+            return refusal(message).about("", "", "");
         }
         let plural = self.resource.split('/').next().unwrap_or_default();
         let about = super::kinds::qualified(plural, &self.group);
@@ -42,9 +45,10 @@ impl Deed {
             namespace => format!("in the namespace \"{namespace}\""),
         };
         let (verb, resource, group) = (&self.verb, &self.resource, &self.group);
-        format!(
+        let message = format!(
             "{about}{name} is forbidden: User \"{user}\" cannot {verb} resource \"{resource}\" in API group \"{group}\" {scope}"
-        )
+        );
+        refusal(message).about(plural, group, &self.name)
     }
 }
 
@@ -59,26 +63,29 @@ pub(super) fn allowed(store: &Store, asker: &Asker, deed: &Deed) -> Option<Strin
         let binding = bindings.find(|binding| {
             let namespace = text(&binding.value["metadata"]["namespace"]);
             (namespace.is_empty() || namespace == deed.namespace && deed.path.is_none())
-                && list(&binding.value["subjects"]).any(|subject| is(subject, asker, &namespace))
+                && subject(binding, asker, &namespace).is_some()
                 && rules(store, &binding.value["roleRef"], &namespace).iter().any(|rule| covers(rule, deed))
         })?;
         let (metadata, role) = (&binding.value["metadata"], &binding.value["roleRef"]);
-        let slash = text(&metadata["namespace"]);
-        let slash = if slash.is_empty() { slash } else { format!("/{slash}") };
+        let namespace = text(&metadata["namespace"]);
+        let slash = if namespace.is_empty() { String::new() } else { format!("/{namespace}") };
+        let who = who(subject(binding, asker, &namespace)?, &namespace);
         let (name, role_kind, role_name) =
             (text(&metadata["name"]), text(&role["kind"]), text(&role["name"]));
-        Some(format!(
-            "RBAC: allowed by {kind} \"{name}{slash}\" of {role_kind} \"{role_name}\" to {}",
-            who(asker)
-        ))
+        Some(format!("RBAC: allowed by {kind} \"{name}{slash}\" of {role_kind} \"{role_name}\" to {who}"))
     })
 }
 
-fn who(asker: &Asker) -> String {
-    match asker.user.strip_prefix("system:serviceaccount:").and_then(|name| name.split_once(':')) {
-        Some((namespace, name)) => format!("ServiceAccount \"{name}/{namespace}\""),
-        None => format!("User \"{}\"", asker.user),
+fn subject<'a>(binding: &'a Object, asker: &Asker, namespace: &str) -> Option<&'a Value> {
+    list(&binding.value["subjects"]).find(|subject| is(subject, asker, namespace))
+}
+
+fn who(subject: &Value, namespace: &str) -> String {
+    let (kind, name) = (text(&subject["kind"]), text(&subject["name"]));
+    if kind != "ServiceAccount" {
+        return format!("{kind} \"{name}\"");
     }
+    format!("{kind} \"{name}/{}\"", subject["namespace"].as_str().unwrap_or(namespace))
 }
 
 fn is(subject: &Value, asker: &Asker, namespace: &str) -> bool {

@@ -19,31 +19,33 @@ pub(super) fn answer(
     review: &Value,
 ) -> Result<Value, Refusal> {
     let spec = &review["spec"];
-    let status = match &*kind.kind {
-        "TokenReview" => token(cluster, kind, spec)?,
+    let status = match &*kind.name {
+        "TokenReview" => token(cluster, spec)?,
         "SelfSubjectAccessReview" => access(cluster, asker, &deed(kind, spec)?),
         _ => access(cluster, &subject(kind, spec)?, &deed(kind, spec)?),
     };
     let mut answer = review.clone();
-    answer["kind"] = json!(kind.kind);
+    answer["kind"] = json!(kind.name);
     answer["apiVersion"] = json!(kind.api_version());
-    answer["metadata"] = json!({ "creationTimestamp": null });
+    answer["metadata"] = json!({});
     answer["status"] = status;
     Ok(answer)
 }
 
-fn token(cluster: &Cluster, kind: &Kind, spec: &Value) -> Result<Value, Refusal> {
+fn token(cluster: &Cluster, spec: &Value) -> Result<Value, Refusal> {
     let token = text(&spec["token"]);
     if token.is_empty() {
-        return Err(Refusal::invalid(kind, "", "spec.token: Required value"));
+        return Err(Refusal::bad_request("token is required for TokenReview in authentication"));
     }
-    Ok(match cluster.bearer(&token) {
+    let audiences = spec["audiences"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let ours = audiences.is_empty() || audiences.iter().any(|audience| audience == AUDIENCE);
+    Ok(match cluster.bearer(&token).filter(|_| ours) {
         Some(Asker { user, groups }) => json!({
             "authenticated": true,
             "user": { "username": user, "uid": user, "groups": groups },
             "audiences": [AUDIENCE],
         }),
-        None => json!({ "user": {}, "error": "[invalid bearer token, Token could not be validated.]" }),
+        None => json!({ "user": {}, "error": "invalid bearer token" }),
     })
 }
 
@@ -60,7 +62,7 @@ fn subject(kind: &Kind, spec: &Value) -> Result<Asker, Refusal> {
     let user = text(&spec["user"]);
     if user.is_empty() && groups.is_empty() {
         let why = "spec.user: Invalid value: \"\": at least one of user or group must be specified";
-        return Err(Refusal::invalid(kind, "", why));
+        return Err(Refusal::invalid("", kind, "", why));
     }
     Ok(Asker { user, groups })
 }
@@ -70,7 +72,7 @@ fn deed(kind: &Kind, spec: &Value) -> Result<Deed, Refusal> {
     if resource.is_object() == path.is_object() {
         let why = "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or \
                    resourceAttributes must be specified";
-        return Err(Refusal::invalid(kind, "", why));
+        return Err(Refusal::invalid("", kind, "", why));
     }
     if path.is_object() {
         return Ok(Deed { verb: text(&path["verb"]), path: Some(text(&path["path"])), ..Deed::default() });

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::Cluster;
 use super::faults::{Faults, FaultsSeen};
 use super::kinds::{self, Kind};
-use super::object::{Object, text};
+use super::object::Object;
 use super::rbac::{self, Asker, Deed};
 use super::selector::Selector;
 use super::status::Refusal;
@@ -116,16 +116,12 @@ fn respond(cluster: Arc<Cluster>, faults: Option<FaultsSeen>, parts: Parts, body
     let target = Target::of(path);
     let deed = deed(&parts.method, path, target.as_ref(), &options);
     if rbac::allowed(&cluster.store.lock(), &asker, &deed).is_none() {
-        return Err(forbidden(&cluster, &asker, &deed));
+        return Err(deed.forbidden(&asker.user));
     }
     let Some(target) = target else { return Ok(discovery(&cluster, path)) };
     let body = read(&parts.headers, body)?;
     let (method, headers) = (parts.method, parts.headers);
     Ask { cluster, faults, asker, method, headers, target, options, body }.answer()
-}
-
-fn forbidden(_: &Cluster, asker: &Asker, deed: &Deed) -> Refusal {
-    Refusal::new(403, "Forbidden", deed.forbidden(&asker.user))
 }
 
 fn read(headers: &HeaderMap, body: &[u8]) -> Result<Value, Refusal> {
@@ -149,7 +145,7 @@ fn discovery(cluster: &Cluster, path: &str) -> Response<Body> {
         "apis" => Some(kinds::group_list(store.kinds())),
         path => {
             let group_version = path.strip_prefix("apis/").or_else(|| path.strip_prefix("api/"));
-            group_version.and_then(|wanted| kinds::resource_list(store.kinds(), wanted))
+            group_version.and_then(|wanted| kinds::described(store.kinds(), wanted))
         }
     };
     found.map_or_else(nothing_there, |found| json_body(200, found.to_string()))
@@ -218,7 +214,9 @@ impl Ask {
     fn answer(self) -> Answered {
         let Target { group, version, plural, .. } = &self.target;
         let Some(kind) = self.cluster.store.lock().kind(group, version, plural) else {
-            return Ok(nothing_there());
+            let known = kinds::built_in().iter().any(|kind| kind.group == *group && kind.version == *version);
+            let message = "the server could not find the requested resource";
+            return if known { Err(Refusal::new(404, "NotFound", message)) } else { Ok(nothing_there()) };
         };
         if kind.review {
             let answer = review::answer(&self.cluster, &self.asker, &kind, &self.body)?;
@@ -315,6 +313,9 @@ impl Ask {
         {
             return Err(Refusal::method_not_allowed());
         }
+        if !self.body.is_object() {
+            return Err(Refusal::bad_request("the object provided is unrecognized"));
+        }
         let (key, store) = (self.key(), &mut self.cluster.store.lock());
         let (code, object) = match self.method.as_str() {
             "POST" => (201, write::create(store, kind, &key.0, self.body)?),
@@ -334,8 +335,8 @@ impl Ask {
 }
 
 fn invalid_version(version: &str) -> Refusal {
-    let text = text(&json!(version));
-    Refusal::bad_request(format!("resourceVersion: Invalid value: \"{text}\": a number is expected"))
+    let why = format!("strconv.ParseUint: parsing \"{version}\": invalid syntax");
+    Refusal::new(500, "", format!("resourceVersion: Invalid value: \"{version}\": {why}"))
 }
 
 fn shown(code: u16, kind: &Kind, object: &Object) -> Response<Body> {

@@ -62,9 +62,9 @@ fn check(schema: &Value, value: &Value, path: &str) -> Result<(), String> {
     }
     let size = match value {
         Value::Number(number) => number.as_i64().map(|number| (number, "minimum", "maximum")),
-        Value::String(text) => Some((text.chars().count(), "minLength", "maxLength")).map(sized),
-        Value::Array(items) => Some((items.len(), "minItems", "maxItems")).map(sized),
-        Value::Object(fields) => Some((fields.len(), "minProperties", "maxProperties")).map(sized),
+        Value::String(text) => Some(sized((text.chars().count(), "minLength", "maxLength"))),
+        Value::Array(items) => Some(sized((items.len(), "minItems", "maxItems"))),
+        Value::Object(fields) => Some(sized((fields.len(), "minProperties", "maxProperties"))),
         _ => None,
     };
     let Some((size, least, most)) = size else { return Ok(()) };

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::kinds::Kind;
+use super::kinds::{Kind, qualified};
 
 /// An answer other than the one that was wanted.
 #[derive(Clone, Debug)]
@@ -18,12 +18,11 @@ impl Refusal {
         Self { code, reason, message: message.into(), details: None }
     }
 
-    fn about(mut self, kind: &Kind, name: &str) -> Self {
-        let mut details = json!({ "name": name, "kind": kind.plural });
-        if !kind.group.is_empty() {
-            details["group"] = json!(kind.group);
-        }
-        self.details = Some(details);
+    /// Says which object of which kind it is about, as far as there is one.
+    pub(super) fn about(mut self, kind: &str, group: &str, name: &str) -> Self {
+        let told = [("kind", kind), ("group", group), ("name", name)];
+        let told = told.into_iter().filter(|(_, word)| !word.is_empty());
+        self.details = Some(told.map(|(field, word)| (field.to_owned(), json!(word))).collect());
         self
     }
 
@@ -32,23 +31,29 @@ impl Refusal {
     }
 
     pub(super) fn not_found(kind: &Kind, name: &str) -> Self {
-        Self::new(404, "NotFound", format!("{} \"{name}\" not found", kind.qualified())).about(kind, name)
+        Self::new(404, "NotFound", format!("{} \"{name}\" not found", kind.qualified())).about(
+            &kind.plural,
+            &kind.group,
+            name,
+        )
     }
 
     pub(super) fn already_exists(kind: &Kind, name: &str) -> Self {
         let message = format!("{} \"{name}\" already exists", kind.qualified());
-        Self::new(409, "AlreadyExists", message).about(kind, name)
+        Self::new(409, "AlreadyExists", message).about(&kind.plural, &kind.group, name)
     }
 
-    pub(super) fn conflict(kind: &Kind, name: &str, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} \"{name}\": {why}", kind.qualified());
-        Self::new(409, "Conflict", message).about(kind, name)
+    /// `word` is the kind or the resource: the real one uses both.
+    pub(super) fn conflict(word: &str, kind: &Kind, name: &str, why: &str) -> Self {
+        let message =
+            format!("Operation cannot be fulfilled on {} \"{name}\": {why}", qualified(word, &kind.group));
+        Self::new(409, "Conflict", message).about(word, &kind.group, name)
     }
 
-    pub(super) fn invalid(kind: &Kind, name: &str, why: &str) -> Self {
-        let dot = if kind.group.is_empty() { "" } else { "." };
-        let message = format!("{}{dot}{} \"{name}\" is invalid: {why}", kind.kind, kind.group);
-        Self::new(422, "Invalid", message).about(kind, name)
+    /// `word` likewise.
+    pub(super) fn invalid(word: &str, kind: &Kind, name: &str, why: &str) -> Self {
+        let message = format!("{} \"{name}\" is invalid: {why}", qualified(word, &kind.group));
+        Self::new(422, "Invalid", message).about(word, &kind.group, name)
     }
 
     pub(super) fn bad_request(why: impl Into<String>) -> Self {

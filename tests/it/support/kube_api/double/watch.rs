@@ -103,12 +103,11 @@ impl Watch {
                 Wake::Change if self.delivery().order != Order::AsItHappened => {
                     tokio::time::sleep(GATHER).await;
                 }
-                Wake::Change => {}
                 Wake::Deadline | Wake::Bookmark if self.wanted.bookmarks && self.told < self.sent => {
                     self.told = self.sent;
                     bookmark(&self.wanted.kind, self.sent, false, &mut self.first);
                 }
-                Wake::Bookmark => {}
+                Wake::Change | Wake::Bookmark => {}
                 Wake::Deadline => self.over = true,
             }
         }
@@ -211,7 +210,7 @@ fn bookmark(kind: &Kind, version: u64, initial_end: bool, into: &mut Vec<u8>) {
     if initial_end {
         metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
     }
-    let object = json!({ "kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata });
+    let object = json!({ "kind": kind.name, "apiVersion": kind.api_version(), "metadata": metadata });
     into.extend_from_slice(json!({ "type": "BOOKMARK", "object": object }).to_string().as_bytes());
     into.push(b'\n');
 }

@@ -17,6 +17,8 @@ pub(super) enum Part {
     Status,
 }
 
+const NAMELESS: &str = "metadata.name: Required value: name or generateName is required";
+
 const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
@@ -42,7 +44,9 @@ pub(super) fn create(
     }
     metadata["uid"] = json!(format!("00000000-0000-4000-8000-{:012x}", store.version() + 1));
     metadata["creationTimestamp"] = json!(now());
-    metadata["generation"] = json!(1);
+    if counts_generations(kind) {
+        metadata["generation"] = json!(1);
+    }
     let metadata = metadata.as_object_mut().expect("it has a name");
     metadata.remove("deletionTimestamp");
     if kind.has_status {
@@ -54,27 +58,24 @@ pub(super) fn create(
 
 fn name_it(store: &Store, kind: &Kind, value: &mut Value) -> Result<(), Refusal> {
     if !value["metadata"].is_object() {
-        return Err(Refusal::invalid(
-            kind,
-            "",
-            "metadata.name: Required value: name or generateName is required",
-        ));
+        return Err(Refusal::invalid(&kind.name, kind, "", NAMELESS));
     }
     let metadata = &mut value["metadata"];
     if !metadata["resourceVersion"].is_null() && metadata["resourceVersion"] != "" {
-        return Err(Refusal::bad_request("resourceVersion should not be set on objects to be created"));
+        // No reason is given.
+        return Err(Refusal::new(500, "", "resourceVersion should not be set on objects to be created"));
     }
     if metadata["name"].is_null() && metadata["generateName"].is_string() {
         metadata["name"] = json!(format!("{}{:05x}", text(&metadata["generateName"]), store.version()));
     }
     if text(&metadata["name"]).is_empty() {
-        return Err(Refusal::invalid(
-            kind,
-            "",
-            "metadata.name: Required value: name or generateName is required",
-        ));
+        return Err(Refusal::invalid(&kind.name, kind, "", NAMELESS));
     }
     Ok(())
+}
+
+fn counts_generations(kind: &Kind) -> bool {
+    kind.schema.is_some() || kind.has_status && kind.plural != "namespaces"
 }
 
 fn first_status(kind: &Kind, value: &Value) -> Value {
@@ -87,17 +88,17 @@ fn first_status(kind: &Kind, value: &Value) -> Value {
 
 /// Checks what the real one would refuse, and fills in what it would.
 fn fit(kind: &Kind, value: &mut Value) -> Result<(), Refusal> {
-    value["kind"] = json!(kind.kind);
+    value["kind"] = json!(kind.name);
     value["apiVersion"] = json!(kind.api_version());
     if value["status"].is_null() {
         value.as_object_mut().expect("it is one").remove("status");
     }
     let name = text(&value["metadata"]["name"]);
     if let Some(schema) = &kind.schema {
-        schema::apply(schema, value).map_err(|why| Refusal::invalid(kind, &name, &why))?;
+        schema::apply(schema, value).map_err(|why| Refusal::invalid(&kind.name, kind, &name, &why))?;
     }
     if kind.is("", "pods") && value["spec"]["containers"].as_array().is_none_or(Vec::is_empty) {
-        return Err(Refusal::invalid(kind, &name, "spec.containers: Required value"));
+        return Err(Refusal::invalid(&kind.name, kind, &name, "spec.containers: Required value"));
     }
     Ok(())
 }
@@ -109,28 +110,18 @@ pub(super) fn replace(
     key: &Key,
     (part, mut value): (Part, Value),
 ) -> Result<Arc<Object>, Refusal> {
-    let current = store.get(&kind.qualified(), key).ok_or_else(|| Refusal::not_found(kind, &key.1))?;
-    let old = &current.value;
-    if text(&value["metadata"]["name"]) != key.1 {
-        let message = "the name of the object does not match the name on the URL";
+    let name = text(&value["metadata"]["name"]);
+    if name != key.1 {
+        let message =
+            format!("the name of the object ({name}) does not match the name on the URL ({})", key.1);
         return Err(Refusal::bad_request(message));
     }
-    let version = text(&value["metadata"]["resourceVersion"]);
-    if version.is_empty() && (kind.schema.is_some() || kind.plural == "leases") {
-        let why = "metadata.resourceVersion: Invalid value: 0x0: must be specified for an update";
-        return Err(Refusal::invalid(kind, &key.1, why));
-    }
-    if !version.is_empty() && version != text(&old["metadata"]["resourceVersion"]) {
-        return Err(Refusal::conflict(kind, &key.1, MODIFIED));
-    }
-    let uid = text(&value["metadata"]["uid"]);
-    if !uid.is_empty() && old["metadata"]["uid"] != *uid {
-        let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-            old["metadata"]["uid"]
-        );
-        return Err(Refusal::conflict(kind, &key.1, &why));
-    }
+    let Some(current) = store.get(&kind.qualified(), key) else {
+        return replace_nothing(store, kind, key, value);
+    };
+    let old = &current.value;
+    is_meant(kind, key, &value, &text(&old["metadata"]["uid"]))?;
+    may_replace(kind, old, &value)?;
     match part {
         Part::Main => keep_what_is_the_servers(kind, old, &mut value),
         Part::Status => {
@@ -145,6 +136,49 @@ pub(super) fn replace(
     }
     let object = store.put(kind, value);
     Ok(if is_over(&object.value) { store.take(kind, key).unwrap_or(object) } else { object })
+}
+
+/// A lease is made by whoever writes it, unless it is meant to be a certain one.
+fn replace_nothing(
+    store: &mut Store,
+    kind: &Kind,
+    key: &Key,
+    mut value: Value,
+) -> Result<Arc<Object>, Refusal> {
+    if kind.plural != "leases" {
+        return Err(Refusal::not_found(kind, &key.1));
+    }
+    is_meant(kind, key, &value, "")?;
+    value["metadata"]["resourceVersion"] = Value::Null;
+    create(store, kind, &key.0, value)
+}
+
+/// Whether the object that is stored is the one that `value` is to replace.
+fn is_meant(kind: &Kind, key: &Key, value: &Value, stored: &str) -> Result<(), Refusal> {
+    let uid = text(&value["metadata"]["uid"]);
+    if uid.is_empty() || uid == stored {
+        return Ok(());
+    }
+    let ((namespace, name), plural) = (key, &kind.plural);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{plural}/{namespace}/{name}, ResourceVersion: 0, \
+         AdditionalErrorMsg: Precondition failed: UID in precondition: {uid}, UID in object meta: {stored}"
+    );
+    Err(Refusal::conflict(plural, kind, name, &why))
+}
+
+/// Whether `value` was made from what is stored.
+fn may_replace(kind: &Kind, old: &Value, value: &Value) -> Result<(), Refusal> {
+    let name = text(&old["metadata"]["name"]);
+    let version = text(&value["metadata"]["resourceVersion"]);
+    if version.is_empty() && (kind.schema.is_some() || kind.plural == "leases") {
+        let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+        return Err(Refusal::invalid(&kind.plural, kind, &name, why));
+    }
+    if !version.is_empty() && version != text(&old["metadata"]["resourceVersion"]) {
+        return Err(Refusal::conflict(&kind.plural, kind, &name, MODIFIED));
+    }
+    Ok(())
 }
 
 fn keep_what_is_the_servers(kind: &Kind, old: &Value, value: &mut Value) {
@@ -166,7 +200,13 @@ fn keep_what_is_the_servers(kind: &Kind, old: &Value, value: &mut Value) {
         value["status"] = old["status"].clone();
     }
     if value["spec"] != old["spec"] {
-        value["metadata"]["generation"] = json!(old["metadata"]["generation"].as_u64().unwrap_or(0) + 1);
+        next_generation(value);
+    }
+}
+
+fn next_generation(value: &mut Value) {
+    if let Some(generation) = value["metadata"]["generation"].as_u64() {
+        value["metadata"]["generation"] = json!(generation + 1);
     }
 }
 
@@ -180,6 +220,11 @@ pub(super) fn patch(
     let current = store.get(&kind.qualified(), key).ok_or_else(|| Refusal::not_found(kind, &key.1))?;
     let mut value = current.value.clone();
     merge(&mut value, patch);
+    let (uid, stored) = (&value["metadata"]["uid"], &current.value["metadata"]["uid"]);
+    if uid != stored {
+        let why = format!("metadata.uid: Invalid value: {uid}: field is immutable");
+        return Err(Refusal::invalid(&kind.name, kind, &key.1, &why));
+    }
     replace(store, kind, key, (part, value))
 }
 
@@ -209,16 +254,17 @@ pub(super) fn delete(
 ) -> Result<Arc<Object>, Refusal> {
     let current = store.get(&kind.qualified(), key).ok_or_else(|| Refusal::not_found(kind, &key.1))?;
     let metadata = &current.value["metadata"];
-    for field in ["uid", "resourceVersion"] {
+    for (field, name, since) in
+        [("uid", "UID", "deleted and then recreated"), ("resourceVersion", "ResourceVersion", "modified")]
+    {
         let wanted = &options["preconditions"][field];
         if !wanted.is_null() && *wanted != metadata[field] {
-            let name = if field == "uid" { "UID" } else { "ResourceVersion" };
+            let (wanted, stored) = (text(wanted), text(&metadata[field]));
             let why = format!(
-                "Precondition failed: {name} in precondition: {}, {name} in object meta: {}",
-                text(wanted),
-                text(&metadata[field])
+                "the {name} in the precondition ({wanted}) does not match the {name} in record ({stored}). The object \
+                 might have been {since}"
             );
-            return Err(Refusal::conflict(kind, &key.1, &why));
+            return Err(Refusal::conflict(&kind.name, kind, &key.1, &why));
         }
     }
     let on_a_node = kind.is("", "pods") && current.value["spec"]["nodeName"].is_string();
@@ -227,9 +273,14 @@ pub(super) fn delete(
     let mut value = current.value.clone();
     value["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
     if metadata["deletionTimestamp"].is_null() || grace == 0 && on_a_node {
+        next_generation(&mut value);
         value["metadata"]["deletionTimestamp"] = json!(after(grace));
     }
     if is_over(&value) {
+        if kind.is("", "pods") {
+            // Pods end in two steps, even where nothing is waited for.
+            store.put(kind, value);
+        }
         return Ok(store.take(kind, key).expect("it was there"));
     }
     let unchanged = !metadata["deletionTimestamp"].is_null() && grace != 0;
