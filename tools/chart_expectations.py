@@ -211,7 +211,8 @@ def as_documented(heading):
     """The flags are those of a section of docs/model-servers.md, less those that the chart leaves to its user."""
     def check(objects):
         page = open(os.path.join(ROOT, "docs", "model-servers.md")).read()
-        section = page.split("\n## %s" % heading)[1].split("\n## ")[0]
+        expect("sections %s of docs/model-servers.md" % heading, page.count("\n## %s\n" % heading), 1)
+        section = page.split("\n## %s\n" % heading)[1].split("\n## ")[0]
         wanted = dict(re.findall(r'--([\w-]+) ("[^"]*"|[^\s"]+)', "".join(
             line for line in section.splitlines(True) if line.startswith("    "))))
         wanted = {flag: value.strip('"') for flag, value in wanted.items() if flag != "model-server-metrics-port"}
@@ -262,7 +263,7 @@ def custom_plugins(objects):
 SPECIAL = {
     "one replica": one_replica, "high availability": high_availability, "three that serve": all_serve,
     "monitoring": monitoring, "monitoring for all": monitoring_for_all, "a certificate": certificate,
-    "triton": as_documented("Triton with the TensorRT-LLM backend"), "sglang": as_documented("SGLang"),
+    "triton": as_documented("Triton"), "sglang": as_documented("SGLang"),
     "trtllm-serve": as_documented("TensorRT-LLM (`trtllm-serve`)"), "custom plugins": custom_plugins,
     "several ports": several_ports, "the older group": older_group, "flags": flags_given,
     "flags as a list": flags_listed, "ports and environment": more_ports, "istio": istio,
