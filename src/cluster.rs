@@ -51,7 +51,7 @@ async fn config(flag: Option<&Path>) -> anyhow::Result<Config> {
     let options = KubeConfigOptions::default();
     if let Some(paths) = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty()) {
         let paths = PathBuf::from(paths);
-        let config = Config::from_kubeconfig(&options).await.map_err(told);
+        let config = Config::from_kubeconfig(&options).await.map_err(|error| told(&error));
         return config.with_context(|| format!("KUBECONFIG={}", paths.display()));
     }
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
@@ -64,11 +64,11 @@ async fn config(flag: Option<&Path>) -> anyhow::Result<Config> {
 }
 
 async fn from_file(path: &Path) -> anyhow::Result<Config> {
-    let file = Kubeconfig::read_from(path).map_err(told)?;
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(told)
+    let file = Kubeconfig::read_from(path).map_err(|error| told(&error))?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(|error| told(&error))
 }
 
 /// These errors repeat their sources in their own words.
-fn told(error: kube::config::KubeconfigError) -> anyhow::Error {
+fn told(error: &kube::config::KubeconfigError) -> anyhow::Error {
     anyhow::Error::msg(error.to_string())
 }

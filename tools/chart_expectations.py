@@ -144,11 +144,12 @@ def has_rights(objects, values):
     if values["inferenceExtension"]["monitoring"]["prometheus"]["auth"]["enabled"]:
         wanted |= {"tokenreviews: create", "subjectaccessreviews: create"}
     if objects.flags.get("ha-enable-leader-election") == "true":
-        wanted |= {"leases: get list watch create update patch delete", "events: create patch"}
+        wanted.add("leases: get create update")
     expect("what the picker may do", sorted(rights), sorted(wanted))
-    groups = objects.one("Role", NAME)["rules"][0]
-    expect("the pool's right", (groups["apiGroups"], groups["resources"]),
-           ([objects.flags["pool-group"]], ["inferencepools"]))
+    groups = {resource: rule["apiGroups"] for rule in objects.one("Role", NAME)["rules"] for resource in rule["resources"]}
+    expect("the group of the pool", groups["inferencepools"], [objects.flags["pool-group"]])
+    for resource in ("inferenceobjectives", "inferencemodelrewrites"):
+        expect("the groups of " + resource, groups[resource], [X_K8S, "llm-d.ai"])
 
 
 def one_replica(objects):

@@ -93,8 +93,12 @@ impl KubeSource {
                     always(Selection { fields: pool, ..Selection::default() }),
                 );
                 let all = || always(Selection::default());
-                OBJECTIVES.into_iter().for_each(|kind| followers.start(kind, false, all()));
-                REWRITES.into_iter().for_each(|kind| followers.start(kind, false, all()));
+                for kind in OBJECTIVES {
+                    followers.start(kind, false, all());
+                }
+                for kind in REWRITES {
+                    followers.start(kind, false, all());
+                }
                 followers.start(MODELS, false, all());
             }
             PoolSource::Selector { selector, target_ports } => {
@@ -150,9 +154,15 @@ impl KubeSource {
         }
         if objectives.is_some() || model_priorities.is_some() || rewrites.is_some() {
             self.writer.update_rules(|rules| {
-                objectives.into_iter().for_each(|objectives| rules.objectives = objectives);
-                model_priorities.into_iter().for_each(|priorities| rules.model_priorities = priorities);
-                rewrites.into_iter().for_each(|rewrites| rules.rewrites = rewrites);
+                if let Some(objectives) = objectives {
+                    rules.objectives = objectives;
+                }
+                if let Some(model_priorities) = model_priorities {
+                    rules.model_priorities = model_priorities;
+                }
+                if let Some(rewrites) = rewrites {
+                    rules.rewrites = rewrites;
+                }
             });
         }
         let changed = !changes.is_empty();

@@ -24,7 +24,7 @@ pub(super) enum Source {
 /// A source that is open; running it feeds the store.
 pub(super) enum Discoverer {
     /// A file.
-    File(FileSource),
+    File(Box<FileSource>),
     /// A Kubernetes API.
     Cluster(Box<KubeSource>),
 }
@@ -56,7 +56,7 @@ impl Source {
             Self::File(Discovery { path, follow }) => {
                 let mut source = FileSource::new(path, follow.then_some(file_interval), writer, pool);
                 source.first()?;
-                Discoverer::File(source)
+                Discoverer::File(Box::new(source))
             }
             Self::Cluster(source) => {
                 let client = cluster.client().await?;
