@@ -6,8 +6,7 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::Parser;
@@ -23,6 +22,7 @@ use epp::metrics::Metrics;
 use epp::pipeline::Pipeline;
 use epp::pool::{PoolParts, PoolState};
 use epp::raw_request::RawRequest;
+use tokio::time::Instant;
 
 const SEED_CONFIG: &str = include_str!("../config/default-plugins.yaml");
 
@@ -50,12 +50,11 @@ fn main() {
     let mut world = World::new(args.pods);
     let length = Duration::from_secs(args.seconds);
     // All memory is used once before anything counts.
-    decide_for(&world.pool, Duration::from_secs(1), &AtomicBool::new(false));
-    let stop = AtomicBool::new(false);
-    let quiet = decide_for(&world.pool, length, &stop);
+    decide_for(&world.pool, Duration::from_secs(1));
+    let quiet = decide_for(&world.pool, length);
     let pool = world.pool.clone();
     let (churned, costs) = std::thread::scope(|scope| {
-        let decider = scope.spawn(|| decide_for(&pool, length, &stop));
+        let decider = scope.spawn(|| decide_for(&pool, length));
         let costs = world.churn(&args, length);
         (decider.join().expect("it does not panic"), costs)
     });
@@ -65,15 +64,12 @@ fn main() {
 }
 
 /// Decides until the time is over; how long each took.
-fn decide_for(pool: &Arc<PoolState>, length: Duration, stop: &AtomicBool) -> Vec<Duration> {
+fn decide_for(pool: &Arc<PoolState>, length: Duration) -> Vec<Duration> {
     let director = Director::new(pool.clone(), Rules::default());
     let began = Instant::now();
     let mut took = Vec::new();
-    for n in 0.. {
-        if began.elapsed() > length || stop.load(Ordering::Relaxed) {
-            break;
-        }
-        let text = format!("conversation {} ", n % 64).repeat(40);
+    while began.elapsed() < length {
+        let text = format!("conversation {} ", took.len() % 64).repeat(40);
         let body = Bytes::from(format!(r#"{{"model":"m","prompt":"{text}"}}"#));
         let raw = RawRequest { body: Some(body), ..RawRequest::default() };
         let now = director.now();
@@ -154,13 +150,13 @@ fn pod(n: u32, ready: bool) -> PodState {
 #[expect(clippy::print_stdout, reason = "the result")]
 fn report(what: &str, mut took: Vec<Duration>) {
     took.sort();
-    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6;
+    let at = |mille: usize| took[(took.len() - 1) * mille / 1000].as_secs_f64() * 1e6;
     println!(
         "{what:38} n {:7}  median {:8.1} µs  99 % {:8.1} µs  99.9 % {:8.1} µs  longest {:8.1} µs",
         took.len(),
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0)
+        at(500),
+        at(990),
+        at(999),
+        at(1000)
     );
 }
