@@ -25,15 +25,15 @@
 pub mod endpoints;
 pub mod objects;
 pub mod rewrites;
+mod serving;
 
 use std::collections::BTreeMap;
 
-use epp_framework::endpoint::EndpointMeta;
-
-use self::endpoints::{Member, PodState, PoolSpec, endpoints};
+use self::endpoints::{Member, PodState, PoolSpec};
 use self::objects::{Objects, Told};
 use self::rewrites::{InferenceModel, ModelRewrite, PoolRef, Rewrites, model_priorities};
-use super::{Change, diff};
+use self::serving::Serving;
+use super::Change;
 
 /// Something that a source tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +89,6 @@ pub struct Update {
 
 /// The objects of one pool.
 pub struct PoolIndex {
-    namespace: String,
     pool: PoolRef,
     spec: Option<PoolSpec>,
     spec_changed: bool,
@@ -97,7 +96,7 @@ pub struct PoolIndex {
     pods_listed: bool,
     relist_pods: bool,
     /// What updates have said so far.
-    endpoints: Vec<EndpointMeta>,
+    serving: Serving,
     /// By origin.
     objectives: [Objects<i32>; 2],
     /// By origin.
@@ -109,14 +108,13 @@ impl PoolIndex {
     /// Makes the index of `pool` in `namespace`, of which nothing is known yet.
     pub fn new(namespace: String, pool: PoolRef) -> Self {
         Self {
-            namespace,
             pool,
             spec: None,
             spec_changed: false,
             pods: Objects::default(),
             pods_listed: false,
             relist_pods: false,
-            endpoints: Vec::new(),
+            serving: Serving::new(namespace),
             objectives: Default::default(),
             rewrites: Default::default(),
             models: Objects::default(),
@@ -151,7 +149,7 @@ impl PoolIndex {
         if let Some(new) = &spec {
             let selected_before = self.spec.as_ref().map(|old| &old.match_labels);
             if selected_before != Some(&new.match_labels) {
-                self.pods.retain(|pod| new.selects(&pod.labels));
+                self.pods.retain(|_, pod| new.selects(&pod.labels));
                 self.relist_pods = true;
             }
         } else {
@@ -176,19 +174,19 @@ impl PoolIndex {
             synced: self.spec.is_some() && self.pods_listed,
             ..Update::default()
         };
-        if self.pods.take_changed() | std::mem::take(&mut self.spec_changed) {
-            let pods = self.pods.by_name();
-            let spec = self.spec.as_ref();
-            let new = spec.map(|spec| endpoints(&self.namespace, spec, pods)).unwrap_or_default();
-            update.changes = diff(&self.endpoints, &new);
-            self.endpoints = new;
-        }
+        let changed = self.pods.take_changed();
+        let pods = self.pods.by_name();
+        update.changes = if std::mem::take(&mut self.spec_changed) {
+            self.serving.rebuild(self.spec.as_ref(), pods)
+        } else {
+            self.serving.update(&changed, pods)
+        };
         if take_changed(&mut self.objectives) {
             // What comes later in the list replaces what came before.
             let objectives = self.objectives.iter().flat_map(|objectives| objectives.by_name().clone());
             update.objectives = Some(objectives.collect());
         }
-        let models_changed = self.models.take_changed();
+        let models_changed = !self.models.take_changed().is_empty();
         let models = self.models.by_name().values();
         if models_changed {
             update.model_priorities = Some(model_priorities(models.clone()));
@@ -202,7 +200,7 @@ impl PoolIndex {
 }
 
 fn take_changed<T: PartialEq>(by_origin: &mut [Objects<T>]) -> bool {
-    by_origin.iter_mut().fold(false, |changed, objects| changed | objects.take_changed())
+    by_origin.iter_mut().fold(false, |changed, objects| changed | !objects.take_changed().is_empty())
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
-//! Pods and a pool → endpoints: the function `endpoints`.
+//! What counts of pods and pools, and what a pod offers: its destinations.
 //!
-//! Does not remember: who is kept between events is the index's concern.
+//! Does not remember: who is kept between events is the index's concern, and which pod has a destination that several
+//! claim is [`serving`](super::serving)'s.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-
-use epp_framework::endpoint::EndpointMeta;
 
 /// Annotations that name the ports of a pod that serve, separated by commas; the first one that a pod has counts.
 ///
@@ -49,7 +48,8 @@ impl PoolSpec {
         self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
     }
 
-    fn ports(&self) -> Vec<u16> {
+    /// Its ports, each once.
+    pub(super) fn ports(&self) -> Vec<u16> {
         let mut ports = Vec::new();
         for &port in &self.target_ports {
             if port != 0 && ports.len() < MAX_TARGET_PORTS && !ports.contains(&port) {
@@ -67,7 +67,7 @@ pub(super) struct Member {
     address: IpAddr,
     /// The ports that an annotation restricts it to.
     active_ports: Option<BTreeSet<u16>>,
-    started: i64,
+    pub(super) started: i64,
 }
 
 impl Member {
@@ -87,41 +87,11 @@ impl Member {
     }
 
     /// Position of the port and destination, for each port that serves.
-    fn destinations(&self, ports: &[u16]) -> impl Iterator<Item = (usize, SocketAddr)> {
+    pub(super) fn destinations(&self, ports: &[u16]) -> impl Iterator<Item = (usize, SocketAddr)> {
         ports
             .iter()
             .enumerate()
             .filter(|(_, port)| self.active_ports.as_ref().is_none_or(|active| active.contains(port)))
             .map(|(at, &port)| (at, SocketAddr::new(self.address, port)))
     }
-}
-
-/// The endpoints of `pods`, in the order of their names; no two have the same destination.
-pub(super) fn endpoints(
-    namespace: &str,
-    pool: &PoolSpec,
-    pods: &BTreeMap<String, Member>,
-) -> Vec<EndpointMeta> {
-    let ports = pool.ports();
-    let mut owners: HashMap<SocketAddr, (i64, &str)> = HashMap::with_capacity(pods.len() * ports.len());
-    for (name, pod) in pods {
-        for (_, destination) in pod.destinations(&ports) {
-            let owner = owners.entry(destination).or_insert((pod.started, name));
-            if pod.started > owner.0 {
-                *owner = (pod.started, name);
-            }
-        }
-    }
-    let mut endpoints = Vec::with_capacity(owners.len());
-    for (name, pod) in pods {
-        let owned = pod.destinations(&ports).filter(|(_, destination)| owners[destination].1 == name);
-        endpoints.extend(owned.map(|(at, destination)| EndpointMeta {
-            name: if ports.len() == 1 { name.clone() } else { format!("{name}-rank-{at}") },
-            namespace: namespace.to_owned(),
-            address: destination.ip(),
-            port: destination.port(),
-            labels: pod.labels.clone(),
-        }));
-    }
-    endpoints
 }

@@ -18,12 +18,13 @@ pub enum Told<T> {
 /// What is kept of each object that counts.
 pub(super) struct Objects<T> {
     by_name: BTreeMap<String, T>,
-    changed: bool,
+    /// What was kept of those that may have changed since this was last asked.
+    changed: BTreeMap<String, Option<T>>,
 }
 
 impl<T> Default for Objects<T> {
     fn default() -> Self {
-        Self { by_name: BTreeMap::new(), changed: false }
+        Self { by_name: BTreeMap::new(), changed: BTreeMap::new() }
     }
 }
 
@@ -31,28 +32,32 @@ impl<T: PartialEq> Objects<T> {
     /// Takes what is told; `keep` says an object's name and what is kept of it, if it counts.
     pub(super) fn tell<O>(&mut self, told: Told<O>, keep: impl Fn(O) -> (String, Option<T>)) {
         match told {
-            Told::Apply(object) => self.apply(keep(object)),
-            Told::Delete(name) => self.apply((name, None)),
+            Told::Apply(object) => {
+                let (name, kept) = keep(object);
+                self.set(name, kept);
+            }
+            Told::Delete(name) => self.set(name, None),
             Told::Reset(objects) => {
-                let mut all = Self::default();
-                for object in objects {
-                    all.apply(keep(object));
+                // What is listed twice counts as it was last.
+                let listed: BTreeMap<_, _> = objects.into_iter().map(keep).collect();
+                self.retain(|name, _| matches!(listed.get(name), Some(Some(_))));
+                for (name, kept) in listed {
+                    self.set(name, kept);
                 }
-                self.changed |= all.by_name != self.by_name;
-                self.by_name = all.by_name;
             }
         }
     }
 
     /// Forgets what no longer counts.
-    pub(super) fn retain(&mut self, keep: impl Fn(&T) -> bool) {
-        let before = self.by_name.len();
-        self.by_name.retain(|_, kept| keep(kept));
-        self.changed |= self.by_name.len() != before;
+    pub(super) fn retain(&mut self, keep: impl Fn(&str, &T) -> bool) {
+        let left = self.by_name.iter().filter(|(name, kept)| !keep(name, kept));
+        for name in left.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+            self.set(name, None);
+        }
     }
 
-    /// Whether anything changed since this was last asked.
-    pub(super) fn take_changed(&mut self) -> bool {
+    /// Those that may have changed since this was last asked, with what was kept of them.
+    pub(super) fn take_changed(&mut self) -> BTreeMap<String, Option<T>> {
         std::mem::take(&mut self.changed)
     }
 
@@ -61,14 +66,14 @@ impl<T: PartialEq> Objects<T> {
         &self.by_name
     }
 
-    fn apply(&mut self, (name, kept): (String, Option<T>)) {
-        match kept {
-            Some(kept) if self.by_name.get(&name) == Some(&kept) => {}
-            Some(kept) => {
-                self.by_name.insert(name, kept);
-                self.changed = true;
-            }
-            None => self.changed |= self.by_name.remove(&name).is_some(),
+    fn set(&mut self, name: String, kept: Option<T>) {
+        if self.by_name.get(&name) == kept.as_ref() {
+            return;
         }
+        let before = match kept {
+            Some(kept) => self.by_name.insert(name.clone(), kept),
+            None => self.by_name.remove(&name),
+        };
+        self.changed.entry(name).or_insert(before);
     }
 }

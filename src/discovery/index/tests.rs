@@ -2,6 +2,8 @@
 
 mod properties;
 
+use epp_framework::endpoint::EndpointMeta;
+
 use super::endpoints::ACTIVE_PORTS;
 use super::rewrites::{RewriteRule, RewriteTarget};
 use super::*;
