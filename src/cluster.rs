@@ -2,6 +2,8 @@
 //!
 //! Nothing is asked here: whoever uses the client says what it needs, and what it means if that cannot be had.
 
+use std::error::Error;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,24 +53,46 @@ async fn config(flag: Option<&Path>) -> anyhow::Result<Config> {
     let options = KubeConfigOptions::default();
     if let Some(paths) = std::env::var_os("KUBECONFIG").filter(|paths| !paths.is_empty()) {
         let paths = PathBuf::from(paths);
-        let config = Config::from_kubeconfig(&options).await.map_err(|error| told(&error));
+        let config = Config::from_kubeconfig(&options).await.map_err(plain);
         return config.with_context(|| format!("KUBECONFIG={}", paths.display()));
     }
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
-        return Config::incluster_env().context("the pod's service account");
+        let text = "the pod's service account in /var/run/secrets/kubernetes.io/serviceaccount (is \
+                    automountServiceAccountToken false?)";
+        return Config::incluster_env().map_err(plain).context(text);
     }
-    Config::from_kubeconfig(&options).await.context(
+    Config::from_kubeconfig(&options).await.map_err(plain).context(
         "no Kubernetes API is known: this is no pod with a service account, and neither --kubeconfig nor KUBECONFIG nor \
          ~/.kube/config names one (a pool without Kubernetes takes --endpoints-file)",
     )
 }
 
 async fn from_file(path: &Path) -> anyhow::Result<Config> {
-    let file = Kubeconfig::read_from(path).map_err(|error| told(&error))?;
-    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(|error| told(&error))
+    let file = Kubeconfig::read_from(path).map_err(plain)?;
+    Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.map_err(plain)
 }
 
 /// These errors repeat their sources in their own words.
-fn told(error: &kube::config::KubeconfigError) -> anyhow::Error {
+fn plain(error: impl Display) -> anyhow::Error {
     anyhow::Error::msg(error.to_string())
+}
+
+/// The error with its causes, which the texts of the client leave out. What a program said that was asked for
+/// credentials is left out: it may be them.
+pub fn told(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => return format!("{}: {}", status.code, status.message),
+        kube::Error::Auth(_) => return "no credentials for the Kubernetes API could be had".to_owned(),
+        _ => {}
+    }
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.ends_with(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    text
 }

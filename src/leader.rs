@@ -6,7 +6,6 @@
 
 pub mod elector;
 
-use std::error::Error;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -20,6 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use self::elector::{Answer, Elector, Step};
 use crate::clock::Clock;
+use crate::cluster;
 
 /// How long a drain may take to release the lease; nobody waits for it.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -146,7 +146,7 @@ impl Candidate {
                 Answer::Conflict
             }
             Ok(Err(error)) => {
-                self.fails(verb, trouble(&error), &reason(&error));
+                self.fails(verb, trouble(&error), &cluster::told(&error));
                 Answer::Failed
             }
             Err(_) => {
@@ -191,7 +191,7 @@ impl Candidate {
                 tracing::info!(lease = self.name, "the lease is released");
                 return;
             }
-            Ok(Err(error)) => reason(&error),
+            Ok(Err(error)) => cluster::told(&error),
             Err(_) => "no answer in time".to_owned(),
         };
         if led {
@@ -299,23 +299,6 @@ fn trouble(error: &kube::Error) -> Trouble {
         kube::Error::Api(status) => Trouble::Status(status.code),
         _ => Trouble::Unreachable,
     }
-}
-
-/// The error with its causes, which the texts of clients leave out.
-fn reason(error: &kube::Error) -> String {
-    if let kube::Error::Api(status) = error {
-        return format!("{}: {}", status.code, status.message);
-    }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.ends_with(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// The time of day as records have it, to the microsecond.

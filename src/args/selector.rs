@@ -58,6 +58,7 @@ fn is_requirement(text: &str) -> bool {
         return is_key(key)
             && matches!(operator, Some("in" | "notin"))
             && words.next().is_none()
+            && !values.trim().is_empty()
             && values.split(',').all(|value| is_value(value.trim()));
     }
     let pair = text.split_once("!=").or_else(|| text.split_once("==")).or_else(|| text.split_once('='));
@@ -149,6 +150,7 @@ mod tests {
             ("env in a)", "a bracket is closed that was not opened"),
             ("env in ((a))", "a bracket in a bracket"),
             ("env on (a)", "`env on (a)` is no requirement"),
+            ("env in ()", "`env in ()` is no requirement"),
             ("/x=y", "`/x=y` is no requirement"),
             ("A/x=y", "`A/x=y` is no requirement"),
         ] {

@@ -13,7 +13,7 @@
 //! *Only pods that could serve are kept:* ready ones that the pool selects and that have an address. While no pool is
 //! known that is none. A pool that comes or selects otherwise may therefore have pods that the index has forgotten:
 //! [`Update::relist_pods`] asks the source to drop its watch of pods and begin another, whose first list it tells as
-//! [`Told::Reset`]. Until then pods that no longer match are gone, and those that still do stay. A pool that goes takes
+//! [`Told::Reset`]. Until then the pods of before serve on: the list may be long in coming. A pool that goes takes
 //! its pods along; objectives, rewrites and models are kept, because nothing would bring them back when it returns.
 //!
 //! *Endpoints.* One per pod and target port, with the pod's labels. With one target port it is called like the pod, as
@@ -148,10 +148,7 @@ impl PoolIndex {
         }
         if let Some(new) = &spec {
             let selected_before = self.spec.as_ref().map(|old| &old.match_labels);
-            if selected_before != Some(&new.match_labels) {
-                self.pods.retain(|_, pod| new.selects(&pod.labels));
-                self.relist_pods = true;
-            }
+            self.relist_pods |= selected_before != Some(&new.match_labels);
         } else {
             self.pods = Objects::default();
             self.pods_listed = false;

@@ -65,6 +65,8 @@ pub struct KubeSource {
     pods: watch::Sender<Option<Selection>>,
     /// The labels that the pool selects, if it is known.
     selected: Option<BTreeMap<String, String>>,
+    /// Whether the API said that there is no such pool.
+    missing: bool,
 }
 
 impl KubeSource {
@@ -76,7 +78,16 @@ impl KubeSource {
         };
         let reference = PoolRef { name: pool.name.clone(), group };
         let index = PoolIndex::new(pool.namespace.clone(), reference);
-        Self { client, source, writer, pool, index, pods: watch::Sender::default(), selected: None }
+        Self {
+            client,
+            source,
+            writer,
+            pool,
+            index,
+            pods: watch::Sender::default(),
+            selected: None,
+            missing: false,
+        }
     }
 
     /// Follows the pool for ever.
@@ -119,11 +130,14 @@ impl KubeSource {
                     while let Ok(message) = inbox.try_recv() {
                         self.take(message, &standings);
                     }
-                    if self.apply() {
+                    if self.apply(&standings) {
                         tokio::time::sleep(SETTLE).await;
                     }
                 }
-                _ = reminder.tick() => standings.tell_age(),
+                _ = reminder.tick() => {
+                    standings.tell_age();
+                    self.tell_missing();
+                }
                 ended = tasks.join_next() => anyhow::bail!("a follower ended: {ended:?}"),
             }
         }
@@ -138,14 +152,24 @@ impl KubeSource {
                     if spec.is_none() {
                         self.pods.send_replace(None);
                     }
+                    if std::mem::replace(&mut self.missing, spec.is_none()) != self.missing {
+                        self.tell_missing();
+                    }
                 }
                 self.index.tell(event);
             }
         }
     }
 
+    fn tell_missing(&self) {
+        if let (true, PoolSource::Object { group }) = (self.missing, &self.source) {
+            let (pool, namespace) = (&self.pool.name, &self.pool.namespace);
+            tracing::warn!(pool, namespace, group, "there is no such pool; nothing is served until there is");
+        }
+    }
+
     /// Writes what changed to the store; says whether endpoints did.
-    fn apply(&mut self) -> bool {
+    fn apply(&mut self, standings: &Standings) -> bool {
         let Update { changes, objectives, model_priorities, rewrites, relist_pods, synced } =
             self.index.update();
         if relist_pods && let Some(selected) = &self.selected {
@@ -174,12 +198,14 @@ impl KubeSource {
             let endpoints = self.pool.store.snapshot().endpoints.len();
             tracing::info!(endpoints, changed, removed, "endpoints changed");
         }
+        // Before the first answer of each kind, requests could go to a model that is to be rewritten.
+        let synced = synced && (*self.pool.store.synced().borrow() || standings.heard_of_all());
         if self.writer.set_synced(synced) {
-            let (pool, namespace) = (&self.pool.name, &self.pool.namespace);
             if synced {
-                tracing::info!(pool, namespace, "the pool is known");
+                let endpoints = self.pool.store.snapshot().endpoints.len();
+                tracing::info!(pool = self.pool.name, endpoints, "the pool is known");
             } else {
-                tracing::warn!(pool, namespace, "the pool is gone; nothing is served until it is back");
+                tracing::warn!(pool = self.pool.name, "the pool is gone; nothing is served until it is back");
             }
         }
         changed

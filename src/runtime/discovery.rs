@@ -32,7 +32,12 @@ pub(super) enum Discoverer {
 impl Source {
     /// The file that the flag or the configuration names, or else the Kubernetes API.
     pub(super) fn choose(args: &ServeArgs, configured: Option<Discovery>) -> anyhow::Result<Self> {
+        let selected = !args.cluster.endpoint_selector.0.is_empty();
         match (&args.pool.endpoints_file, configured) {
+            (_, Some(configured)) if selected => bail!(
+                "--endpoint-selector is given, but `dataLayer.discovery` of the configuration says {}: set only one of them",
+                configured.path.display()
+            ),
             (Some(path), Some(configured)) if *path != configured.path => bail!(
                 "--endpoints-file is {}, but `dataLayer.discovery` of the configuration says {}: set only one of them",
                 path.display(),

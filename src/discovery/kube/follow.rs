@@ -5,6 +5,7 @@
 //! old a quiet pool's state is; nor does it bound a line. What is known stays when the API fails: nobody is told of
 //! objects that are gone until a list or an event says so.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
@@ -15,11 +16,13 @@ use kube::client::Body;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use super::kinds::Kind;
 use super::lines::Lines;
 use super::standing::{Off, Standing};
 use super::wire::{self, Item};
+use crate::cluster;
 use crate::discovery::index::Event;
 use crate::discovery::index::objects::Told;
 
@@ -40,12 +43,17 @@ const MAX_ERROR_BYTES: usize = 64 << 10;
 const WATCH_SECONDS: u32 = 60;
 const WATCH_MARGIN: Duration = Duration::from_secs(5);
 
-/// Between the end of a watch and the next one.
-const PAUSE: Duration = Duration::from_millis(50);
-
-/// Waits after failures: the first, and the longest.
-const FIRST_WAIT: Duration = Duration::from_millis(100);
+/// Waits before the next request, which grow until a watch tells something or lasts: the first, the longest after a
+/// watch that ended or was cut, the longest after a failure.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// A watch that lasts so long was none of those that end at once.
+const LASTING: Duration = Duration::from_secs(5);
+
+/// Most objects of a kind in one namespace.
+const MAX_OBJECTS: usize = 200_000;
 
 /// The wait where a kind is not there or may not be read.
 const OFF_WAIT: Duration = Duration::from_secs(60);
@@ -87,6 +95,8 @@ enum Failure {
     Off(Off),
     /// The API no longer knows the version to go on from.
     Expired,
+    /// What it sends cannot be read.
+    Unreadable(String),
     /// Anything else.
     Other(String),
 }
@@ -128,9 +138,11 @@ impl<T> Follower<T> {
         loop {
             let now = selection.borrow_and_update().clone();
             let followed = async {
-                match now {
-                    Some(now) => self.follow(&now).await,
-                    None => std::future::pending().await,
+                if let Some(now) = now {
+                    self.follow(&now).await;
+                } else {
+                    self.tell(Message::Standing(self.at, Standing::Idle)).await;
+                    std::future::pending::<()>().await;
                 }
             };
             tokio::select! {
@@ -162,23 +174,24 @@ impl<T> Follower<T> {
             if self.out.is_closed() {
                 return;
             }
-            match outcome {
-                Ok(()) => tokio::time::sleep(PAUSE).await,
-                Err(Failure::Expired) => {
-                    version = None;
-                    tokio::time::sleep(PAUSE).await;
-                }
-                Err(Failure::Off(why)) => {
-                    version = None;
-                    self.tell(Message::Standing(self.at, Standing::Off(why))).await;
-                    tokio::time::sleep(jittered(if self.required { LONGEST_WAIT } else { OFF_WAIT })).await;
-                }
-                Err(Failure::Other(why)) => {
-                    self.tell(Message::Standing(self.at, Standing::Failing(why))).await;
-                    tokio::time::sleep(jittered(wait.next())).await;
-                }
+            if matches!(outcome, Err(Failure::Expired | Failure::Unreadable(_) | Failure::Off(_))) {
+                version = None;
             }
+            let pause = self.judge(outcome, &mut wait).await;
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.75..1.25))).await;
         }
+    }
+
+    /// Tells what came of a request; returns how long to wait before the next.
+    async fn judge(&self, outcome: Result<(), Failure>, wait: &mut Wait) -> Duration {
+        let (standing, pause) = match outcome {
+            Ok(()) | Err(Failure::Expired) => return wait.next().min(LONGEST_PAUSE),
+            Err(Failure::Off(why)) if self.required => (Standing::Off(why), LONGEST_WAIT),
+            Err(Failure::Off(why)) => (Standing::Off(why), OFF_WAIT),
+            Err(Failure::Other(why) | Failure::Unreadable(why)) => (Standing::Failing(why), wait.next()),
+        };
+        self.tell(Message::Standing(self.at, standing)).await;
+        pause
     }
 
     /// Tells all objects there are; returns the version that the list is of.
@@ -191,15 +204,15 @@ impl<T> Follower<T> {
             let request = self.request().list(&params).map_err(other)?;
             let read = async {
                 let body = self.ask(request).await?;
-                Limited::new(body, MAX_PAGE_BYTES)
-                    .collect()
-                    .await
-                    .map_err(|error| Failure::Other(error.to_string()))
+                Limited::new(body, MAX_PAGE_BYTES).collect().await.map_err(other)
             };
             let page = tokio::time::timeout(ANSWER_TIMEOUT, read).await.map_err(|_| late())??.to_bytes();
-            let page: Page = serde_json::from_slice(&page).map_err(other)?;
+            let page: Page = serde_json::from_slice(&page).map_err(unreadable)?;
             for item in &page.items {
                 objects.extend(self.read(item.get()).and_then(|item| item.object));
+            }
+            if objects.len() > MAX_OBJECTS {
+                return Err(Failure::Other(format!("more than {MAX_OBJECTS} objects")));
             }
             if page.metadata.r#continue.is_empty() {
                 self.tell(Message::Event((self.kind.event)(Told::Reset(objects)))).await;
@@ -222,22 +235,25 @@ impl<T> Follower<T> {
         let request = self.request().watch(&params, version).map_err(other)?;
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(request)).await;
         let mut lines = Lines::new(answer.map_err(|_| late())??);
-        *wait = Wait::default();
+        let began = Instant::now();
         self.tell(Message::Standing(self.at, Standing::Live)).await;
         let silence = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_MARGIN;
         loop {
-            match tokio::time::timeout(silence, lines.next()).await {
+            let next = tokio::time::timeout(silence, lines.next()).await;
+            if began.elapsed() > LASTING || matches!(next, Ok(Some(Ok(_)))) {
+                *wait = Wait::default();
+            }
+            match next {
                 Ok(Some(Ok(line))) => self.take(&line, version).await?,
-                Ok(Some(Err(broken))) => return Err(Failure::Other(broken)),
-                Ok(None) => return Ok(()),
-                Err(_) => return Err(Failure::Other("a watch fell silent".to_owned())),
+                // Whether the API fails or a connection ended, as they do, the next request tells.
+                Ok(Some(Err(_)) | None) | Err(_) => return Ok(()),
             }
         }
     }
 
     async fn take(&self, line: &[u8], version: &mut String) -> Result<(), Failure> {
         // Going on behind what cannot be read would miss something; a list misses nothing.
-        let line: Line<'_> = serde_json::from_slice(line).map_err(|_| Failure::Expired)?;
+        let line: Line<'_> = serde_json::from_slice(line).map_err(unreadable)?;
         let text = line.object.get();
         if line.r#type == "ERROR" {
             let status: Status = serde_json::from_str(text).unwrap_or_default();
@@ -248,7 +264,7 @@ impl<T> Follower<T> {
             struct Bookmark {
                 metadata: PageMetadata,
             }
-            let bookmark: Bookmark = serde_json::from_str(text).map_err(|_| Failure::Expired)?;
+            let bookmark: Bookmark = serde_json::from_str(text).map_err(unreadable)?;
             *version = bookmark.metadata.resource_version;
             return Ok(());
         }
@@ -283,7 +299,8 @@ impl<T> Follower<T> {
     }
 
     async fn ask(&self, request: Request<Vec<u8>>) -> Result<Body, Failure> {
-        let response = self.client.send(request.map(Body::from)).await.map_err(other)?;
+        let sent = self.client.send(request.map(Body::from)).await;
+        let response = sent.map_err(|error| Failure::Other(cluster::told(&error)))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response.into_body());
@@ -310,8 +327,12 @@ fn failure(code: u16, message: String) -> Failure {
     }
 }
 
-fn other(error: impl Into<anyhow::Error>) -> Failure {
-    Failure::Other(format!("{:#}", error.into()))
+fn other(error: impl Display) -> Failure {
+    Failure::Other(error.to_string())
+}
+
+fn unreadable(error: impl Display) -> Failure {
+    Failure::Unreadable(error.to_string())
 }
 
 fn late() -> Failure {
@@ -337,9 +358,4 @@ impl Wait {
         self.0 = (now * 2).min(LONGEST_WAIT);
         now
     }
-}
-
-/// So that followers do not ask in step: 0.75 to 1.25 of it.
-fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(rand::random_range(0.75..1.25))
 }

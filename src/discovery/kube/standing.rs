@@ -13,6 +13,8 @@ use crate::clock::Clock;
 /// How a follower stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
+    /// There is nothing to follow.
+    Idle,
     /// Its watch stands.
     Live,
     /// What it follows is not there, or may not be read.
@@ -81,22 +83,27 @@ impl Standings {
         let before = entry.standing.replace(standing);
         let age = now.since(entry.last_live);
         entry.log_change(before.as_ref(), age.as_secs_f64());
-        if entry.standing == Some(Standing::Live) || before == Some(Standing::Live) {
+        if matches!(entry.standing, Some(Standing::Live | Standing::Idle)) || before == Some(Standing::Live) {
             entry.last_live = now;
         }
         table.tell_off();
+    }
+
+    /// Whether every follower was answered once, in whatever way.
+    pub(super) fn heard_of_all(&self) -> bool {
+        self.table.lock().followers.iter().all(|entry| entry.standing.is_some())
     }
 
     /// Logs how old the state of the pool is, if it is old.
     pub(super) fn tell_age(&self) {
         let now = self.clock.now();
         for entry in &self.table.lock().followers {
-            if entry.required && entry.standing.is_some() && entry.standing != Some(Standing::Live) {
+            if entry.required && matches!(entry.standing, Some(Standing::Off(_) | Standing::Failing(_))) {
                 let (resource, age_s) = (&entry.resource, now.since(entry.last_live).as_secs_f64());
                 tracing::warn!(
                     resource,
                     age_s,
-                    "nothing is heard of the pool; its last known state serves on"
+                    "nothing is heard of the pool; what is known of it serves on"
                 );
             }
         }
@@ -116,7 +123,7 @@ impl Entry {
             (Some(Standing::Failing(_)), Some(Standing::Failing(_)))
             | (Some(Standing::Off(_)), Some(Standing::Off(_))) => {}
             (Some(Standing::Failing(error)), _) if self.required => {
-                tracing::warn!(resource, error, "the Kubernetes API fails; the last known state serves on");
+                tracing::warn!(resource, error, "the Kubernetes API fails; what is known serves on");
             }
             (Some(Standing::Failing(error)), _) => {
                 tracing::debug!(resource, error, "optional objects cannot be followed now");
@@ -125,7 +132,7 @@ impl Entry {
                 let error = &off.message;
                 tracing::error!(resource, error, "what the pool is made of may not be read, or is not there");
             }
-            (Some(Standing::Off(off)), Some(Standing::Live)) => {
+            (Some(Standing::Off(off)), Some(Standing::Live | Standing::Failing(_))) => {
                 let error = &off.message;
                 tracing::warn!(resource, error, "optional objects are not followed any more");
             }
@@ -138,8 +145,7 @@ impl Table {
     /// Once each optional kind was asked for: which are not followed, in one line.
     fn tell_off(&mut self) {
         let optional = || self.followers.iter().filter(|entry| !entry.required);
-        let known = |entry: &Entry| matches!(entry.standing, Some(Standing::Live | Standing::Off(_)));
-        if self.told || !optional().all(known) {
+        if self.told || !optional().all(|entry| entry.standing.is_some()) {
             return;
         }
         let off = optional().filter_map(|entry| match &entry.standing {
@@ -173,10 +179,61 @@ impl Collector for Ages {
         let now = self.standings.clock.now();
         for entry in &self.standings.table.lock().followers {
             let live = entry.standing == Some(Standing::Live);
-            let age = if live { 0.0 } else { now.since(entry.last_live).as_secs_f64() };
+            let age = if live || entry.standing == Some(Standing::Idle) {
+                0.0
+            } else {
+                now.since(entry.last_live).as_secs_f64()
+            };
             self.up.with_label_values(&[&entry.resource]).set(f64::from(u8::from(live)));
             self.age.with_label_values(&[&entry.resource]).set(age);
         }
         [self.up.collect(), self.age.collect()].concat()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Whether it is up, and its age, of each follower.
+    fn page(registry: &Registry) -> Vec<(f64, f64)> {
+        let values = |name: &str| {
+            let family = registry.gather().into_iter().find(|family| family.name() == name);
+            let series = family.map(|family| family.get_metric().to_vec()).unwrap_or_default();
+            series.iter().map(|one| one.get_gauge().get_value()).collect::<Vec<_>>()
+        };
+        values("epp_kube_watch_up").into_iter().zip(values("epp_kube_watch_age_seconds")).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_age_counts_from_when_a_watch_ended() {
+        let registry = Registry::new();
+        let followers = vec![("a".to_owned(), true), ("b".to_owned(), false)];
+        let standings = Standings::register(followers, Clock::start(), &registry).unwrap();
+        let failing = || Standing::Failing("x".into());
+        let off = || Standing::Off(Off { forbidden: true, message: "x".into() });
+        let step = Duration::from_secs(10);
+        tokio::time::advance(step).await;
+        assert_eq!(page(&registry), [(0.0, 10.0), (0.0, 10.0)], "never heard of");
+        assert!(!standings.heard_of_all());
+        standings.set(0, Standing::Live);
+        standings.set(1, off());
+        assert!(standings.heard_of_all());
+        tokio::time::advance(step).await;
+        assert_eq!(page(&registry), [(1.0, 0.0), (0.0, 20.0)]);
+        for standing in [failing(), failing(), off(), failing()] {
+            standings.set(0, standing);
+            standings.tell_age();
+        }
+        tokio::time::advance(step).await;
+        assert_eq!(page(&registry)[0], (0.0, 10.0), "from the first of them");
+        standings.set(0, Standing::Live);
+        standings.set(1, Standing::Live);
+        assert_eq!(page(&registry), [(1.0, 0.0), (1.0, 0.0)]);
+        standings.set(0, Standing::Idle);
+        tokio::time::advance(step).await;
+        assert_eq!(page(&registry)[0], (0.0, 0.0), "nothing to hear");
     }
 }

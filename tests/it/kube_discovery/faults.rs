@@ -7,7 +7,7 @@ use super::*;
 use crate::support::kube_api::{Delivery, Order};
 
 /// The log's line when the API fails.
-const FAILS: &str = "the Kubernetes API fails; the last known state serves on";
+const FAILS: &str = "the Kubernetes API fails; what is known serves on";
 
 /// A pool of three servers in a double, and the picker that knows it.
 async fn known() -> (KubeApi, Vec<Upstream>, Epp) {
@@ -118,13 +118,15 @@ async fn answers_that_are_errors_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_api_that_hangs_is_waited_for() {
+async fn an_api_that_hangs_costs_no_request() {
     let (api, servers, epp) = known().await;
     let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
     api.double().hang(true);
-    ask(&envoy, &servers, "m", 10).await;
+    api.double().cut_watches();
+    api.double().put(pod("pod-2", "x", &servers[2].addr().ip().to_string()));
+    assert_eq!(ask(&envoy, &servers, "m", 10).await[2], 0);
     api.double().hang(false);
-    join(&api, &servers, &epp).await;
+    endpoints(&epp, &["pod-0", "pod-1", "pod-2"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -136,7 +138,13 @@ async fn events_that_come_twice_or_in_another_order_converge() {
         api.double().deliver(Delivery { twice, order });
         for _ in 0..3 {
             join(&api, &servers, &epp).await;
-            api.delete("v1", "Pod", "pod-2").await;
+            // In one burst, so that their events meet.
+            api.double().put(unready(pod("pod-2", "x", "127.7.0.3")));
+            api.double().take(&pod("pod-0", "x", ""));
+            api.double().put(pod("pod-3", "x", "127.7.0.4"));
+            endpoints(&epp, &["pod-1", "pod-3"]).await;
+            api.double().take(&pod("pod-3", "x", ""));
+            apply_pods(&api, "x", &servers[..2]).await;
             endpoints(&epp, &["pod-0", "pod-1"]).await;
         }
     }
@@ -156,10 +164,44 @@ async fn ten_thousand_pods_of_others_cost_nothing() {
     let names: Vec<_> = (0..12).map(|n| format!("pod-{n:05}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     endpoints(&epp, &names).await;
-    let mib = epp.resident_bytes() >> 20;
-    assert!(mib < 100, "{mib} MiB");
     for n in 1000..2000 {
         api.double().put(unready(pod(&format!("pod-{n:05}"), "y", "10.9.9.9")));
     }
-    endpoints(&epp, &names).await;
+    api.double().take(&pod("pod-00000", "x", ""));
+    endpoints(&epp, &names[1..]).await;
+    let mib = epp.resident_bytes() >> 20;
+    assert!(mib < 100, "{mib} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_cannot_be_read_costs_no_other() {
+    let (api, servers, epp) = known().await;
+    let mut odd = pod("pod-odd", "x", "127.7.0.9");
+    odd["status"]["conditions"] = json!("ready");
+    api.double().put(odd);
+    join(&api, &servers, &epp).await;
+    let line = "an object cannot be read and does not count";
+    let told: Vec<_> = epp.log_lines().into_iter().filter(|told| told["msg"] == line).collect();
+    assert_eq!((told.len(), &told[0]["name"], &told[0]["resource"]), (1, &json!("pod-odd"), &json!("pods")));
+    // Nor does it when all are listed anew.
+    api.double().compact();
+    api.double().take(&pod("pod-0", "x", ""));
+    api.double().compact();
+    endpoints(&epp, &["pod-1", "pod-2"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_not_there_is_told() {
+    let api = KubeApi::start_double().await;
+    api.define(POOLS).await;
+    api.apply(&role(&EVERYTHING)).await;
+    let epp = Epp::with(EppSetup::of_pool("typo", api.kubeconfig(ACCOUNT))).await;
+    let line = "there is no such pool; nothing is served until there is";
+    eventually("the log says so", async || (logged(&epp, line) > 0).then_some(())).await;
+    assert_eq!(epp.health(PROBE).await, ServingStatus::NotServing);
+    assert_eq!(
+        epp.metric("epp_kube_watch_age_seconds{resource=\"pods\"}").await,
+        Some(0.0),
+        "no pods to follow"
+    );
 }
