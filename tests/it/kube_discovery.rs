@@ -366,9 +366,12 @@ async fn objectives_and_rewrites_of_both_groups_are_followed() {
     let epp = Epp::with(EppSetup::of_pool("p", api.kubeconfig(ACCOUNT))).await;
     endpoints(&epp, &["pod-0"]).await;
     healthy(&epp, ServingStatus::Serving).await;
-    let page = epp.get("/metrics").await;
-    let ups: Vec<_> = page.lines().filter(|line| line.starts_with("epp_kube_watch_up{")).collect();
-    assert!(ups.len() == 7 && ups.iter().all(|line| line.ends_with(" 1")), "{ups:?}");
+    eventually("every kind is watched", async || {
+        let page = epp.get("/metrics").await;
+        let ups: Vec<_> = page.lines().filter(|line| line.starts_with("epp_kube_watch_up{")).collect();
+        (ups.len() == 7 && ups.iter().all(|line| line.ends_with(" 1"))).then_some(())
+    })
+    .await;
     let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
     for model in ["a", "b", "c"] {
         ask(&envoy, &servers, model, 1).await;

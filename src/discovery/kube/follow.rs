@@ -199,7 +199,7 @@ impl<T> Follower<T> {
         let mut params = ListParams::default().limit(PAGE_OBJECTS);
         params.label_selector = given(&selection.labels);
         params.field_selector = given(&selection.fields);
-        let mut objects = Vec::new();
+        let (mut objects, mut n_listed) = (Vec::new(), 0);
         loop {
             let request = self.request().list(&params).map_err(other)?;
             let read = async {
@@ -208,10 +208,9 @@ impl<T> Follower<T> {
             };
             let page = tokio::time::timeout(ANSWER_TIMEOUT, read).await.map_err(|_| late())??.to_bytes();
             let page: Page = serde_json::from_slice(&page).map_err(unreadable)?;
-            for item in &page.items {
-                objects.extend(self.read(item.get()).and_then(|item| item.object));
-            }
-            if objects.len() > MAX_OBJECTS {
+            objects.extend(page.items.iter().filter_map(|item| self.read(item.get()).object));
+            n_listed += page.items.len();
+            if n_listed > MAX_OBJECTS {
                 return Err(Failure::Other(format!("more than {MAX_OBJECTS} objects")));
             }
             if page.metadata.r#continue.is_empty() {
@@ -239,15 +238,15 @@ impl<T> Follower<T> {
         self.tell(Message::Standing(self.at, Standing::Live)).await;
         let silence = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_MARGIN;
         loop {
-            let next = tokio::time::timeout(silence, lines.next()).await;
-            if began.elapsed() > LASTING || matches!(next, Ok(Some(Ok(_)))) {
-                *wait = Wait::default();
-            }
-            match next {
-                Ok(Some(Ok(line))) => self.take(&line, version).await?,
+            let Ok(Some(Ok(line))) = tokio::time::timeout(silence, lines.next()).await else {
                 // Whether the API fails or a connection ended, as they do, the next request tells.
-                Ok(Some(Err(_)) | None) | Err(_) => return Ok(()),
-            }
+                if began.elapsed() > LASTING {
+                    *wait = Wait::default();
+                }
+                return Ok(());
+            };
+            self.take(&line, version).await?;
+            *wait = Wait::default();
         }
     }
 
@@ -269,7 +268,7 @@ impl<T> Follower<T> {
             return Ok(());
         }
         let deleted = line.r#type == "DELETED";
-        let Some(item) = self.read(text) else { return Ok(()) };
+        let item = self.read(text);
         if !item.version.is_empty() {
             *version = item.version;
         }
@@ -282,16 +281,13 @@ impl<T> Follower<T> {
     }
 
     /// Reads an object. One that cannot be read counts as one that is not there.
-    fn read(&self, text: &str) -> Option<Item<T>> {
-        (self.kind.read)(text).map_or_else(
-            |error| {
-                let Item { name, version, .. } = wire::name_and_version(text).unwrap_or_default();
-                let (resource, error) = (self.kind.name(), error.to_string());
-                tracing::warn!(resource, name, error, "an object cannot be read and does not count");
-                Some(Item { name, version, object: None })
-            },
-            Some,
-        )
+    fn read(&self, text: &str) -> Item<T> {
+        (self.kind.read)(text).unwrap_or_else(|error| {
+            let Item { name, version, .. } = wire::name_and_version(text).unwrap_or_default();
+            let (resource, error) = (self.kind.name(), error.to_string());
+            tracing::warn!(resource, name, error, "an object cannot be read and does not count");
+            Item { name, version, object: None }
+        })
     }
 
     fn request(&self) -> kube::core::Request {

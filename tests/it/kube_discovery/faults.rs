@@ -157,7 +157,7 @@ async fn ten_thousand_pods_of_others_cost_nothing() {
     api.apply(&role(&EVERYTHING)).await;
     for n in 0..10_000 {
         let app = if n % 1000 < 12 && n < 1000 { "x" } else { "y" };
-        api.double().put(pod(&format!("pod-{n:05}"), app, &format!("10.1.{}.{}", n / 250, n % 250 + 1)));
+        api.double().put(pod(&format!("pod-{n:05}"), app, &format!("127.8.{}.{}", n / 250, n % 250 + 1)));
     }
     api.apply(&pool(&[8000]).to_string()).await;
     let epp = Epp::with(EppSetup::of_pool("p", api.kubeconfig(ACCOUNT))).await;
@@ -165,7 +165,7 @@ async fn ten_thousand_pods_of_others_cost_nothing() {
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     endpoints(&epp, &names).await;
     for n in 1000..2000 {
-        api.double().put(unready(pod(&format!("pod-{n:05}"), "y", "10.9.9.9")));
+        api.double().put(unready(pod(&format!("pod-{n:05}"), "y", "127.8.9.9")));
     }
     api.double().take(&pod("pod-00000", "x", ""));
     endpoints(&epp, &names[1..]).await;
