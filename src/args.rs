@@ -241,7 +241,7 @@ pub struct TlsArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Metrics and debug pages")]
 pub struct AdminArgs {
-    /// Let those read metrics whom the Kubernetes API allows it [default: true where the pool comes from there]
+    /// Let those read metrics whom a Kubernetes API allows it [default: true where the pool comes from one]
     ///
     /// Callers show the token of a service account. With an endpoints file everybody may read unless this is set.
     #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true)]

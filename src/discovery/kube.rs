@@ -1,6 +1,6 @@
 //! Follows a pool through a Kubernetes API; [`KubeSource::run`] is the entry point.
 //!
-//! A follower a kind ([`follow`]) tells the one owner here, which asks the pure [`PoolIndex`] what that changes and
+//! A follower a kind (`follow`) tells the one owner here, which asks the pure [`PoolIndex`] what that changes and
 //! writes it to the store. The pool's pods are selected by the API: of the others nothing comes over the wire. Kinds
 //! other than pods and the pool are optional: where one is not installed or may not be read, what it asks for is off.
 

@@ -1,7 +1,7 @@
 //! What counts of pods and pools, and what a pod offers: its destinations.
 //!
 //! Does not remember: who is kept between events is the index's concern, and which pod has a destination that several
-//! claim is [`serving`](super::serving)'s.
+//! claim is `serving`'s.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};

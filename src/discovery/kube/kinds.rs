@@ -1,4 +1,4 @@
-//! What is followed, and where the API has it: a table of [`Kind`]s.
+//! What is followed, and where the API has it: a table of `Kind`s.
 
 use super::wire::{self, Read};
 use crate::discovery::index::endpoints::{PodState, PoolSpec};
