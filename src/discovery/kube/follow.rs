@@ -188,6 +188,8 @@ impl<T> Follower<T> {
             Ok(()) | Err(Failure::Expired) => return wait.next().min(LONGEST_PAUSE),
             Err(Failure::Off(why)) if self.required => (Standing::Off(why), LONGEST_WAIT),
             Err(Failure::Off(why)) => (Standing::Off(why), OFF_WAIT),
+            // A connection may end at any time; one request that fails says nothing yet.
+            Err(Failure::Other(_)) if !std::mem::replace(&mut wait.failed, true) => return wait.next(),
             Err(Failure::Other(why) | Failure::Unreadable(why)) => (Standing::Failing(why), wait.next()),
         };
         self.tell(Message::Standing(self.at, standing)).await;
@@ -235,6 +237,7 @@ impl<T> Follower<T> {
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, self.ask(request)).await;
         let mut lines = Lines::new(answer.map_err(|_| late())??);
         let began = Instant::now();
+        wait.failed = false;
         self.tell(Message::Standing(self.at, Standing::Live)).await;
         let silence = Duration::from_secs(WATCH_SECONDS.into()) + WATCH_MARGIN;
         loop {
@@ -340,18 +343,22 @@ fn given(selector: &str) -> Option<String> {
 }
 
 /// Waits that grow.
-struct Wait(Duration);
+struct Wait {
+    next: Duration,
+    /// Whether the last request failed.
+    failed: bool,
+}
 
 impl Default for Wait {
     fn default() -> Self {
-        Self(FIRST_WAIT)
+        Self { next: FIRST_WAIT, failed: false }
     }
 }
 
 impl Wait {
     fn next(&mut self) -> Duration {
-        let now = self.0;
-        self.0 = (now * 2).min(LONGEST_WAIT);
+        let now = self.next;
+        self.next = (now * 2).min(LONGEST_WAIT);
         now
     }
 }
