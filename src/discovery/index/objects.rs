@@ -40,19 +40,15 @@ impl<T: PartialEq> Objects<T> {
             Told::Reset(objects) => {
                 // What is listed twice counts as it was last.
                 let listed: BTreeMap<_, _> = objects.into_iter().map(keep).collect();
-                self.retain(|name, _| matches!(listed.get(name), Some(Some(_))));
+                let left: Vec<_> =
+                    self.by_name.keys().filter(|name| !listed.contains_key(*name)).cloned().collect();
+                for name in left {
+                    self.set(name, None);
+                }
                 for (name, kept) in listed {
                     self.set(name, kept);
                 }
             }
-        }
-    }
-
-    /// Forgets what no longer counts.
-    pub(super) fn retain(&mut self, keep: impl Fn(&str, &T) -> bool) {
-        let left = self.by_name.iter().filter(|(name, kept)| !keep(name, kept));
-        for name in left.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
-            self.set(name, None);
         }
     }
 
