@@ -134,7 +134,7 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
     let source = Source::choose(&args, pool.pipeline().discovery.clone())?;
     let in_cluster = matches!(source, Source::Cluster(_));
     let mut cluster = Cluster::new(args.cluster.kubeconfig.clone());
-    let discoverer = source.open(&mut cluster, FILE_INTERVAL, writer, pool.clone()).await?;
+    let discoverer = source.open(&mut cluster, writer, pool.clone()).await?;
     let candidate = leadership::stand(&args, &mut cluster, metrics.registry(), clock).await?;
     let (tls, certificate) = tls::open(&args.tls, FILE_INTERVAL, metrics.registry())?.unzip();
 

@@ -3,9 +3,7 @@
 //! The API reads a selector when it is first asked; reading it here as well tells a mistake at the start.
 
 use crate::config::problem::shown;
-
-/// Most ports that requests may go to.
-const MAX_PORTS: usize = 8;
+use crate::discovery::index::endpoints::MAX_TARGET_PORTS;
 
 /// A label selector, as Kubernetes writes it: `app=vllm,env in (prod,dev),!canary`. Empty for none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,8 +96,8 @@ impl TargetPorts {
                 ports.push(port);
             }
         }
-        if ports.len() > MAX_PORTS {
-            return Err(format!("expected at most {MAX_PORTS} ports, found {}", ports.len()));
+        if ports.len() > MAX_TARGET_PORTS {
+            return Err(format!("expected at most {MAX_TARGET_PORTS} ports, found {}", ports.len()));
         }
         Ok(Self(ports))
     }

@@ -1,7 +1,6 @@
 //! Where the pool comes from: a file, or a Kubernetes API. [`Source::choose`] decides, [`Source::open`] begins.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::bail;
 use epp_framework::plugin::Discovery;
@@ -12,6 +11,7 @@ use crate::datastore::StoreWriter;
 use crate::discovery::file_source::FileSource;
 use crate::discovery::kube::{KubeSource, PoolSource};
 use crate::pool::PoolState;
+use crate::runtime::FILE_INTERVAL;
 
 /// Where the pool comes from.
 pub(super) enum Source {
@@ -53,13 +53,12 @@ impl Source {
     pub(super) async fn open(
         self,
         cluster: &mut Cluster,
-        file_interval: Duration,
         writer: StoreWriter,
         pool: Arc<PoolState>,
     ) -> anyhow::Result<Discoverer> {
         Ok(match self {
             Self::File(Discovery { path, follow }) => {
-                let mut source = FileSource::new(path, follow.then_some(file_interval), writer, pool);
+                let mut source = FileSource::new(path, follow.then_some(FILE_INTERVAL), writer, pool);
                 source.first()?;
                 Discoverer::File(Box::new(source))
             }

@@ -3,13 +3,13 @@
 use anyhow::Context;
 use prometheus::Registry;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::args::ServeArgs;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::health::Readiness;
 use crate::leader::{Candidate, lease_name};
+use crate::runtime::Tasks;
 
 /// What the kernel calls this machine; in a pod, its name.
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
@@ -40,7 +40,7 @@ pub(super) fn campaign(
     readiness: Readiness,
     mut synced: watch::Receiver<bool>,
     draining: watch::Receiver<bool>,
-    tasks: &mut JoinSet<(&'static str, anyhow::Result<()>)>,
+    tasks: &mut Tasks,
 ) -> Readiness {
     let Some(candidate) = candidate else { return readiness };
     let readiness = readiness.elected(candidate.leading());

@@ -134,7 +134,7 @@ impl Entry {
             }
             (Some(Standing::Off(off)), Some(Standing::Live | Standing::Failing(_))) => {
                 let error = &off.message;
-                tracing::warn!(resource, error, "optional objects are not followed any more");
+                tracing::warn!(resource, error, "optional objects are not followed now");
             }
             _ => {}
         }

@@ -9,14 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::kinds::POOL_GROUP;
 use crate::discovery::index::Objective;
 use crate::discovery::index::endpoints::{PodState, PoolSpec};
 use crate::discovery::index::rewrites::{
     Criticality, InferenceModel, ModelRewrite, PoolRef, RewriteRule, RewriteTarget,
 };
-
-/// Group of a pool reference of objectives and rewrites that names none: the default of their schemas.
-const POOL_GROUP: &str = "inference.networking.k8s.io";
 
 /// An object of a list or of a watch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -161,6 +159,7 @@ struct Reference {
 }
 
 impl Reference {
+    /// The group is the default of their schemas, unless said.
     fn pool(self) -> PoolRef {
         PoolRef { name: self.name, group: self.group.unwrap_or_else(|| POOL_GROUP.to_owned()) }
     }
@@ -224,8 +223,7 @@ pub(super) fn rewrite(text: &str) -> serde_json::Result<Item<ModelRewrite>> {
         targets: rule
             .targets
             .into_iter()
-            .map(|target| (target.model_rewrite, target.weight))
-            .map(into_target)
+            .map(|target| RewriteTarget { model: target.model_rewrite, weight: target.weight })
             .collect(),
     };
     let rewrite = ModelRewrite {
@@ -235,10 +233,6 @@ pub(super) fn rewrite(text: &str) -> serde_json::Result<Item<ModelRewrite>> {
         rules: spec.rules.into_iter().map(rule).collect(),
     };
     Ok(metadata.item(rewrite))
-}
-
-fn into_target((model, weight): (String, Option<u32>)) -> RewriteTarget {
-    RewriteTarget { model, weight }
 }
 
 /// Reads an `InferenceModel`.
@@ -277,8 +271,7 @@ pub(super) fn model(text: &str) -> serde_json::Result<Item<InferenceModel>> {
         targets: spec
             .target_models
             .into_iter()
-            .map(|target| (target.name, target.weight))
-            .map(into_target)
+            .map(|target| RewriteTarget { model: target.name, weight: target.weight })
             .collect(),
     };
     Ok(metadata.item(model))
