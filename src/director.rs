@@ -346,7 +346,7 @@ impl Ticket {
         self.model.observe_usage(&usage);
         if let Some(received) = received {
             let took = self.pool.clock.now().since(received);
-            self.model.observe_response(took, self.response_bytes, usage.completion_tokens);
+            self.model.observe_response(took, self.response_bytes, usage.completion_tokens.unwrap_or(0));
         }
     }
 

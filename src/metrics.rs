@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dashmap::DashMap;
+use epp_framework::answer::Usage;
 use epp_framework::lifecycle::PrefixHit;
-use epp_plugins::parser::usage::Usage;
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -350,7 +350,7 @@ impl ModelMetrics {
         for (histogram, tokens) in
             [(&self.input_tokens, usage.prompt_tokens), (&self.output_tokens, usage.completion_tokens)]
         {
-            if tokens > 0 {
+            if let Some(tokens) = tokens.filter(|&tokens| tokens > 0) {
                 histogram.observe(tokens as f64);
             }
         }

@@ -4,7 +4,8 @@
 
 use std::iter::once;
 
-use epp_plugins::parser::usage::{MAX_LINE_BYTES, TAIL_BYTES, Usage, UsageReader};
+use epp_framework::answer::Usage;
+use epp_plugins::parser::usage::{MAX_LINE_BYTES, TAIL_BYTES, UsageReader};
 use serde_json::Value;
 
 use crate::cuts::Choices;
@@ -103,6 +104,8 @@ struct Counts {
     cached: Option<u64>,
     cache_read: Option<u64>,
     cache_created: Option<u64>,
+    total: Option<u64>,
+    reasoning: Option<u64>,
 }
 
 impl Counts {
@@ -120,35 +123,52 @@ impl Counts {
             Some(Value::Array(_)) => return Err(Ambiguous),
             details => details.and_then(|details| details.get("cached_tokens")),
         };
+        let details = either("completion_tokens_details", "output_tokens_details")?;
+        let detailed = details.is_some();
+        let reasoning = match details {
+            Some(Value::Array(_)) => return Err(Ambiguous),
+            details => details.and_then(|details| details.get("reasoning_tokens")),
+        };
         Ok(Self {
             prompt: count(either("prompt_tokens", "input_tokens")?)?,
             completion: count(either("completion_tokens", "output_tokens")?)?,
             cached: count(cached)?,
             cache_read: count(usage.get("cache_read_input_tokens"))?,
             cache_created: count(usage.get("cache_creation_input_tokens"))?,
+            total: count(usage.get("total_tokens"))?,
+            reasoning: match usage.get("reasoning_tokens") {
+                Some(_) if detailed => return Err(Ambiguous),
+                plain => count(plain.or(reasoning))?,
+            },
         })
     }
 
     fn update(&mut self, later: Self) {
-        let Self { prompt, completion, cached, cache_read, cache_created } = later;
+        let Self { prompt, completion, cached, cache_read, cache_created, total, reasoning } = later;
         for (mine, later) in [
             (&mut self.prompt, prompt),
             (&mut self.completion, completion),
             (&mut self.cached, cached),
             (&mut self.cache_read, cache_read),
             (&mut self.cache_created, cache_created),
+            (&mut self.total, total),
+            (&mut self.reasoning, reasoning),
         ] {
             *mine = later.or(*mine);
         }
     }
 
     fn usage(&self) -> Option<Usage> {
-        let Self { prompt, completion, cached, cache_read, cache_created } = *self;
-        [prompt, completion, cached, cache_read, cache_created].iter().any(Option::is_some).then(|| Usage {
-            prompt_tokens: [prompt, cache_read, cache_created].into_iter().flatten().sum(),
-            completion_tokens: completion.unwrap_or(0),
-            cached_tokens: cached.or(cache_read).unwrap_or(0),
-        })
+        let Self { prompt, completion, cached, cache_read, cache_created, total, reasoning } = *self;
+        let usage = Usage {
+            prompt_tokens: [prompt, cache_read, cache_created].into_iter().flatten().reduce(|a, b| a + b),
+            completion_tokens: completion,
+            total_tokens: total,
+            cached_tokens: cached.or(cache_read),
+            cache_creation_tokens: cache_created,
+            reasoning_tokens: reasoning,
+        };
+        (usage != Usage::default()).then_some(usage)
     }
 }
 

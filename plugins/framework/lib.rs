@@ -17,6 +17,7 @@
 //! 12. A [`Plugin`](plugin::Plugin) is a named set of these capabilities, built from a
 //!     [`PluginType`](plugin::PluginType).
 
+pub mod answer;
 pub mod endpoint;
 pub mod lifecycle;
 pub mod lora;

@@ -31,13 +31,15 @@ fn files(folder: &str) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-/// Prompt, completion and cached tokens of an answer, however it is cut.
+/// Prompt, completion, all and cached tokens of an answer, however it is cut.
 #[track_caller]
-fn usage(name: &str, streaming: bool, answer: &[u8]) -> Option<[u64; 3]> {
+fn usage(name: &str, streaming: bool, answer: &[u8]) -> Option<[Option<u64>; 4]> {
     let read = |size: usize| {
         let mut reader = UsageReader::new(streaming);
         answer.chunks(size).for_each(|chunk| reader.feed(chunk));
-        reader.finish().map(|usage| [usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens])
+        let usage = reader.finish()?;
+        let total = Some(usage.total());
+        Some([usage.prompt_tokens, usage.completion_tokens, total, usage.cached_tokens])
     };
     let whole = read(usize::MAX);
     for size in [1, 2, 7, 64] {
@@ -50,8 +52,7 @@ fn has_extension(name: &str, extension: &str) -> bool {
     Path::new(name).extension().is_some_and(|found| found == extension)
 }
 
-/// Of the columns of `EXPECT.tsv`, prompt, completion and cached tokens are read; the total is no use to epp, and the end
-/// of an answer is told by the gateway.
+/// Of the columns of `EXPECT.tsv`, the counts are read; the end of an answer is told by the gateway.
 #[test]
 fn the_usage_of_each_sampled_answer_is_as_expected() {
     let files = files("model_servers/samples");
@@ -59,7 +60,7 @@ fn the_usage_of_each_sampled_answer_is_as_expected() {
     let mut named = BTreeSet::new();
     for row in table.lines().skip(1) {
         let columns: Vec<_> = row.split('\t').collect();
-        let [name, framing, prompt, completion, _total, cached] = columns[..6] else {
+        let [name, framing, prompt, completion, total, cached] = columns[..6] else {
             panic!("too few columns: {row}");
         };
         named.insert(name);
@@ -69,9 +70,8 @@ fn the_usage_of_each_sampled_answer_is_as_expected() {
             assert_eq!(found, None, "{name}");
             continue;
         }
-        let counts = [prompt, completion, cached];
-        // Zero is "not reported".
-        let number = |count: &str| if count == "-" { 0 } else { count.parse().unwrap() };
+        let counts = [prompt, completion, total, cached];
+        let number = |count: &str| (count != "-").then(|| count.parse().unwrap());
         let want = counts.iter().any(|count| *count != "-").then(|| counts.map(number));
         assert_eq!(found, want, "{name}");
     }
@@ -90,10 +90,10 @@ fn the_usage_of_each_sampled_answer_is_as_expected() {
 fn the_usage_of_real_answers_is_read() {
     let files = files("real_vllm");
     let cases = [
-        ("chat.json", Some([15, 4, 0])),
-        ("chat-stream.sse", Some([15, 4, 0])),
-        ("anthropic-stream.sse", Some([14, 3, 0])),
-        ("responses-stream.sse", Some([14, 3, 0])),
+        ("chat.json", Some([Some(15), Some(4), Some(19), None])),
+        ("chat-stream.sse", Some([Some(15), Some(4), Some(19), None])),
+        ("anthropic-stream.sse", Some([Some(14), Some(3), Some(17), Some(0)])),
+        ("responses-stream.sse", Some([Some(14), Some(3), Some(17), Some(0)])),
         ("render-chat.json", None),
         ("render-completion.json", None),
         ("unknown-model.txt", None),

@@ -5,6 +5,7 @@
 //! near the end. The spellings of completions, chat, responses and messages are read. What cannot be read is no usage,
 //! never an error; compressed answers are not decompressed.
 
+use epp_framework::answer::Usage;
 use memchr::memmem;
 use serde_json::value::RawValue;
 
@@ -15,17 +16,6 @@ pub const MAX_LINE_BYTES: usize = 256 * 1024;
 
 /// How much of the end of a JSON body is kept, in bytes.
 pub const TAIL_BYTES: usize = 64 * 1024;
-
-/// Token counts that a model server reported; zero where it did not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Prompt tokens, those from the cache included.
-    pub prompt_tokens: u64,
-    /// Output tokens.
-    pub completion_tokens: u64,
-    /// Prompt tokens that came from the server's prefix cache.
-    pub cached_tokens: u64,
-}
 
 /// Reads usage from one answer.
 #[derive(Debug)]
@@ -157,8 +147,11 @@ impl UsageReader {
 struct Counts {
     prompt: Option<u64>,
     completion: Option<u64>,
+    total: Option<u64>,
     /// Part of `prompt`.
     cached: Option<u64>,
+    /// Part of `completion`.
+    reasoning: Option<u64>,
     /// Prompt tokens that `prompt` lacks: the messages API counts those read from and written to the cache apart.
     cache_read: Option<u64>,
     cache_created: Option<u64>,
@@ -171,10 +164,15 @@ impl Counts {
         each_leading_member(text, |key, value| match key {
             "prompt_tokens" | "input_tokens" => counts.prompt = count(value),
             "completion_tokens" | "output_tokens" => counts.completion = count(value),
+            "total_tokens" => counts.total = count(value),
+            "reasoning_tokens" => counts.reasoning = count(value),
             "cache_read_input_tokens" => counts.cache_read = count(value),
             "cache_creation_input_tokens" => counts.cache_created = count(value),
             "prompt_tokens_details" | "input_tokens_details" => {
                 counts.cached = member(value, "cached_tokens").and_then(count);
+            }
+            "completion_tokens_details" | "output_tokens_details" => {
+                counts.reasoning = member(value, "reasoning_tokens").and_then(count);
             }
             _ => {}
         })?;
@@ -185,21 +183,24 @@ impl Counts {
     fn update(&mut self, later: Self) {
         self.prompt = later.prompt.or(self.prompt);
         self.completion = later.completion.or(self.completion);
+        self.total = later.total.or(self.total);
         self.cached = later.cached.or(self.cached);
+        self.reasoning = later.reasoning.or(self.reasoning);
         self.cache_read = later.cache_read.or(self.cache_read);
         self.cache_created = later.cache_created.or(self.cache_created);
     }
 
     fn usage(self) -> Option<Usage> {
-        let prompt = [self.prompt, self.cache_read, self.cache_created];
-        if prompt.iter().chain([&self.completion, &self.cached]).all(Option::is_none) {
-            return None;
-        }
-        Some(Usage {
-            prompt_tokens: prompt.into_iter().flatten().sum(),
-            completion_tokens: self.completion.unwrap_or(0),
-            cached_tokens: self.cached.or(self.cache_read).unwrap_or(0),
-        })
+        let prompt = [self.prompt, self.cache_read, self.cache_created].into_iter().flatten();
+        let usage = Usage {
+            prompt_tokens: prompt.reduce(u64::saturating_add),
+            completion_tokens: self.completion,
+            total_tokens: self.total,
+            cached_tokens: self.cached.or(self.cache_read),
+            cache_creation_tokens: self.cache_created,
+            reasoning_tokens: self.reasoning,
+        };
+        (usage != Usage::default()).then_some(usage)
     }
 }
 
