@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use epp_framework::endpoint::EndpointId;
+use epp_framework::prompt::Prompt;
 use epp_plugins::prefix::block_hash;
 use epp_plugins::prefix::index::Index;
 
@@ -72,7 +73,7 @@ fn endpoint(n: u64) -> EndpointId {
 fn hashes(chain: u64) -> Vec<u64> {
     let prompt: Vec<u8> =
         (0..N_BLOCKS as u64).flat_map(|block| (chain << 32 | block).to_le_bytes()).collect();
-    block_hash::chain("model", &prompt, 8, N_BLOCKS)
+    block_hash::chain("model", None, &Prompt::text(prompt), 8, N_BLOCKS)
 }
 
 fn floor_position(cells: &[(u64, u64)], hash: u64) -> usize {
@@ -160,8 +161,8 @@ fn insert_new_evicting(bencher: Bencher<'_, '_>) {
 /// The hashing alone, for the prompt that these blocks stand for at the default block size: 100 KiB.
 #[divan::bench]
 fn hash_100_kib(bencher: Bencher<'_, '_>) {
-    let prompt = vec![b'a'; 64 * N_BLOCKS];
+    let prompt = Prompt::text(vec![b'a'; 64 * N_BLOCKS]);
     bencher
         .counter(ItemsCount::new(N_BLOCKS))
-        .bench(|| block_hash::chain(black_box("model"), black_box(&prompt), 64, N_BLOCKS));
+        .bench(|| block_hash::chain(black_box("model"), None, black_box(&prompt), 64, N_BLOCKS));
 }

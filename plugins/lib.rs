@@ -32,6 +32,12 @@ pub const BUILT_IN: &[PluginType] = &[
     filter::least_kv_cache::TYPE,
     filter::lora_affinity::TYPE,
     filter::header_based_testing::TYPE,
+    parser::openai::TYPE,
+    parser::anthropic::TYPE,
+    parser::token_ids::VLLM,
+    parser::token_ids::SGLANG,
+    parser::generic::TYPE,
+    parser::passthrough::TYPE,
     discovery::file::TYPE,
 ];
 
@@ -59,6 +65,7 @@ mod tests {
                 (Kind::Scorer, plugin.scorer.is_some()),
                 (Kind::Picker, plugin.picker.is_some()),
                 (Kind::ProfileHandler, plugin.profile_handler.is_some()),
+                (Kind::Parser, plugin.parser.is_some()),
                 (Kind::Discovery, plugin.discovery.is_some()),
             ] {
                 assert_eq!(has, built_in.kinds.contains(&kind), "{} {kind:?}", built_in.name);

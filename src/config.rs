@@ -40,7 +40,7 @@ const GIE_API: &str = "inference.networking.x-k8s.io/v1alpha1";
 const LLM_D_API: &str = "llm-d.ai/v1alpha1";
 
 /// Fields of the envelope that later versions know and that do nothing here.
-const UNSUPPORTED: [&str; 4] = ["saturationDetector", "flowControl", "parser", "requestHandler"];
+const UNSUPPORTED: [&str; 2] = ["saturationDetector", "flowControl"];
 
 /// Which group the file was written for. They differ in what they take as `parameters`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,6 +72,8 @@ pub struct EndpointPickerConfig {
     pub profiles: Vec<ProfileSpec>,
     /// Name of the plugin that lists the pool's endpoints, from `dataLayer.discovery`.
     pub discovery: Option<Located<String>>,
+    /// Names of the parsers, from `requestHandler.parsers`; empty means the default ones.
+    pub parsers: Vec<Located<String>>,
 }
 
 /// One entry of `plugins`.
@@ -137,6 +139,7 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
     let api_version = read_api_version(&fields, problems);
     expect_kind(&fields, problems);
     let mut known = vec!["apiVersion", "kind", "plugins", "schedulingProfiles", "featureGates", "dataLayer"];
+    known.extend(["requestHandler", "parser"]);
     known.extend(UNSUPPORTED);
     fields.refuse_unknown(&known, problems);
     for (key, at, node) in fields.iter() {
@@ -155,7 +158,8 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
         envelope::read_feature_gates(gates, problems);
     }
     let discovery = fields.get("dataLayer").and_then(|node| envelope::read_data_layer(node, problems));
-    Some(EndpointPickerConfig { api_version, plugins, profiles, discovery })
+    let parsers = envelope::read_parsers(&fields, problems);
+    Some(EndpointPickerConfig { api_version, plugins, profiles, discovery, parsers })
 }
 
 fn read_api_version(fields: &Fields<'_>, problems: &mut Problems) -> ApiVersion {

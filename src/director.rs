@@ -1,33 +1,32 @@
-//! One request's order of events: read, resolve, produce, decide; and the [`Ticket`] that ends it.
+//! One request's order of events: read, resolve, produce, decide.
 //!
-//! The entry point is [`Director::decide`]. It knows nothing of Envoy: it takes a [`RawRequest`] and gives a
-//! [`Routed`]. Whatever a request holds is in its ticket, and dropping the ticket gives it back, so a disconnect needs
-//! no path of its own.
+//! The entry point is [`Director::decide`]. It knows nothing of Envoy: it takes a [`RawRequest`] and gives a [`Routed`],
+//! whose [`Ticket`] holds the request to its end.
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use epp_framework::endpoint::{Cost, Reservation};
+use epp_framework::endpoint::Cost;
 use epp_framework::lifecycle::Hook;
-use epp_framework::request::{BYTES_PER_TOKEN, InferenceRequest};
+use epp_framework::parsing::{ModelPlace, ParsedRequest, RequestBody};
+use epp_framework::prompt::BYTES_PER_TOKEN;
+use epp_framework::request::InferenceRequest;
 use epp_framework::snapshot::Snapshot;
 use epp_framework::time::Timestamp;
-use epp_plugins::parser::cut;
-use epp_plugins::parser::openai::{self, ParseError, ParsedBody};
-use epp_plugins::parser::usage::UsageReader;
 
 use crate::admission::{Thresholds, may_be_shed};
 use crate::compat::Compat;
 use crate::control_headers;
 use crate::datastore::RequestRules;
-use crate::metrics::ModelMetrics;
+use crate::pipeline::Pipeline;
 use crate::pool::PoolState;
 use crate::raw_request::{RawRequest, Subset};
 use crate::rejection::{ErrorPage, Rejection};
-use crate::scheduling::{NoDecision, Reservations};
+use crate::scheduling::NoDecision;
 use crate::stopwatch::Stopwatch;
+use crate::ticket::{Asked, Ticket};
 
 /// Most output tokens that a request counts for, whatever its client asks for.
 const MAX_OUTPUT_TOKENS: u64 = 1 << 24;
@@ -114,7 +113,9 @@ impl Director {
     pub fn refuse(&self, request: &InferenceRequest, rejection: &Rejection) -> ErrorPage {
         let page = rejection.page(self.rules.compat);
         self.pool.metrics.model(&request.model, &request.target_model).count_error(page.code);
-        tracing::debug!(code = page.code, reason = page.body, "request refused");
+        // Not the page: later versions quote what is no JSON.
+        let reason = rejection.page(Compat::V1_0_1).body;
+        tracing::debug!(code = page.code, reason, "request refused");
         page
     }
 
@@ -139,15 +140,13 @@ impl Director {
         request: &mut InferenceRequest,
     ) -> Result<Picked, Rejection> {
         let pool = &self.pool;
-        let body = raw.body.as_deref().unwrap_or_default();
-        let parsed = read(raw)?;
+        let pipeline = pool.pipeline();
+        let (parsed, asked) = self.read(raw, &pipeline)?;
+        let splice = self.resolve(raw, parsed, request)?;
         if raw.headless {
             return Err(Rejection::HeadersUnseen);
         }
-        let output_tokens = parsed.max_tokens.unwrap_or(0).min(MAX_OUTPUT_TOKENS);
-        let model_span = parsed.model_span.clone();
-        self.resolve(raw, parsed, request);
-        let pipeline = pool.pipeline();
+        let output_tokens = request.max_tokens.unwrap_or(0).min(MAX_OUTPUT_TOKENS);
         let snapshot = pool.store.snapshot();
         if may_be_shed(request.priority, self.rules.compat) && self.is_saturated(&snapshot) {
             return Err(Rejection::Shed);
@@ -165,13 +164,10 @@ impl Director {
         let placed = pool.decide(&pipeline, request, &raw.subset, cost, watch);
         pool.metrics.observe_scheduling(pool.clock.now().since(began));
         let placed = placed?;
-        let splice = (request.target_model != request.model).then(|| {
-            let model = serde_json::to_vec(&request.target_model).expect("strings can be written as JSON");
-            (model_span, Bytes::from(model))
-        });
         let model = pool.metrics.model(&request.model, &request.target_model);
+        let body = raw.body.as_deref().unwrap_or_default();
         model.count_request(outgoing_bytes(body, splice.as_ref()) + raw.unseen_bytes().unwrap_or(0));
-        let ticket = Ticket::new(pool.clone(), model, Some((placed.reservations, received)));
+        let ticket = Ticket::routed(pool.clone(), model, asked, placed.reservations, received);
         Ok(Picked { ticket, destination: placed.destination, scores: placed.scores, splice })
     }
 
@@ -181,22 +177,64 @@ impl Director {
         room.saturated(snapshot.endpoints.iter().map(|endpoint| endpoint.sample(now, room.age)))
     }
 
-    /// Objective → priority, model rewrite, request id.
-    fn resolve(&self, raw: &RawRequest, parsed: ParsedBody, request: &mut InferenceRequest) {
+    /// Reads what there is of the body. One that was not seen whole cannot be found faulty.
+    fn read(&self, raw: &RawRequest, pipeline: &Pipeline) -> Result<(ParsedRequest, Asked), Rejection> {
+        let path = raw.path();
+        let Some(parser) = pipeline.parser(path) else {
+            return Err(Rejection::NoParser { path: path.to_owned() });
+        };
+        let none = Bytes::new();
+        let bytes = raw.body.as_ref().unwrap_or(&none);
+        let mut parsed = if raw.is_compressed() {
+            self.pool.metrics.count_unread("request", "compressed");
+            ParsedRequest::default()
+        } else {
+            let read = parser.parse(&RequestBody { path, bytes, whole: !raw.more });
+            read.or_else(|error| if raw.more { Ok(ParsedRequest::default()) } else { Err(error) })
+                .map_err(Rejection::Unreadable)?
+        };
+        parsed.needs_model &= !raw.more;
+        let asked = Asked { parser: parser.clone(), path: path.to_owned(), stream: parsed.stream };
+        Ok((parsed, asked))
+    }
+
+    /// Objective → priority, model rewrite, request id. Says what of the body changes, if the model does.
+    fn resolve(
+        &self,
+        raw: &RawRequest,
+        parsed: ParsedRequest,
+        request: &mut InferenceRequest,
+    ) -> Result<Option<(Range<usize>, Bytes)>, Rejection> {
         let header = |name: &str| raw.header(name).filter(|_| self.rules.trust_client_headers);
         let objective =
             header("x-llm-d-inference-objective").or_else(|| header("x-gateway-inference-objective"));
-        let rewrite = header("x-llm-d-model-name-rewrite").or_else(|| header("x-gateway-model-name-rewrite"));
         request.request_id = raw.header("x-request-id").map_or_else(new_request_id, str::to_owned);
         let rules = self.pool.store.rules();
-        request.priority = self.priority(&rules, objective, &parsed.model);
-        let rewrite = rewrite.or_else(|| rules.rewrites.target(&parsed.model, rand::random()));
-        // A model that was not seen cannot be replaced.
-        let rewrite = rewrite.filter(|_| !parsed.model_span.is_empty());
-        rewrite.unwrap_or(&parsed.model).clone_into(&mut request.target_model);
-        request.model = parsed.model;
+        // A model that was not seen cannot be replaced, and one that nobody needs is not made up.
+        let is_named = parsed.model.is_some();
+        let has_place = parsed.model_place != ModelPlace::Nowhere;
+        let rewritable = has_place && (is_named || parsed.needs_model);
+        request.model = parsed.model.unwrap_or_default();
+        request.priority = self.priority(&rules, objective, &request.model);
+        let by_header =
+            || header("x-llm-d-model-name-rewrite").or_else(|| header("x-gateway-model-name-rewrite"));
+        let by_rule = || rules.rewrites.target(&request.model, |name| raw.header(name), rand::random());
+        let rewrite = if rewritable { by_rule().or_else(by_header) } else { None };
+        if parsed.needs_model && !is_named && rewrite.is_none() {
+            return Err(Rejection::ModelMissing);
+        }
+        rewrite.unwrap_or(&request.model).clone_into(&mut request.target_model);
+        if let Some(fault) = parsed.fault {
+            return Err(Rejection::Faulty(fault));
+        }
+        let unseen_tokens = (raw.unseen_bytes().unwrap_or(0) / BYTES_PER_TOKEN) as u64;
+        request.prompt_tokens = parsed.prompt.n_tokens() + unseen_tokens.min(MAX_UNSEEN_TOKENS);
         request.prompt = parsed.prompt;
-        request.prompt_tokens = parsed.prompt_tokens;
+        request.cache_salt = parsed.cache_salt;
+        request.stream = parsed.stream;
+        request.max_tokens = parsed.max_tokens;
+        let changed = request.target_model != request.model;
+        Ok(if changed { parsed.model_place.splice(&request.target_model) } else { None })
     }
 
     /// The priority that the objective has, or else that an `InferenceModel` gives its model; 0 without either. v0.5.1
@@ -212,21 +250,8 @@ impl Director {
 
     /// A ticket that holds nothing: for requests without a body, and for answers whose request we never saw.
     pub fn unrouted_ticket(&self) -> Ticket {
-        let model = self.pool.metrics.model("", "");
-        Ticket::new(self.pool.clone(), model, None)
+        Ticket::unrouted(self.pool.clone())
     }
-}
-
-/// Reads what there is of the body. One that was not seen whole cannot be found faulty.
-fn read(raw: &RawRequest) -> Result<ParsedBody, Rejection> {
-    let body = raw.body.as_deref().unwrap_or_default();
-    if !raw.more {
-        return Ok(openai::parse(body)?);
-    }
-    let mut parsed = cut::parse(body);
-    let unseen_tokens = raw.unseen_bytes().unwrap_or(0) / BYTES_PER_TOKEN;
-    parsed.prompt_tokens += (unseen_tokens as u64).min(MAX_UNSEEN_TOKENS);
-    Ok(parsed)
 }
 
 fn outgoing_bytes(body: &[u8], splice: Option<&(Range<usize>, Bytes)>) -> usize {
@@ -241,19 +266,6 @@ struct Picked {
     splice: Option<(Range<usize>, Bytes)>,
 }
 
-impl From<ParseError> for Rejection {
-    fn from(error: ParseError) -> Self {
-        match error {
-            ParseError::NotAnObject => Self::NotAnObject,
-            ParseError::ModelMissing => Self::ModelMissing,
-            ParseError::PromptMissing => Self::PromptMissing,
-            ParseError::PromptNotAString => Self::PromptNotAString,
-            ParseError::MessagesNotAList => Self::MessagesNotAList,
-            ParseError::MessagesEmpty => Self::MessagesEmpty,
-        }
-    }
-}
-
 impl From<NoDecision> for Rejection {
     fn from(none: NoDecision) -> Self {
         match none {
@@ -266,110 +278,6 @@ impl From<NoDecision> for Rejection {
 
 fn new_request_id() -> String {
     uuid::Builder::from_random_bytes(rand::random()).into_uuid().to_string()
-}
-
-/// A request under way: what it holds, and what its answer showed so far.
-pub struct Ticket {
-    pool: Arc<PoolState>,
-    model: Arc<ModelMetrics>,
-    /// What a routed request holds, and when it was received, for as long as it counts as running.
-    running: Option<(Reservations, Timestamp)>,
-    usage: Option<UsageReader>,
-    event_stream: bool,
-    response_bytes: usize,
-    ending: Ending,
-}
-
-/// How the answer ends, as far as is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ending {
-    /// Its end is to come; a ticket dropped before is of an answer that broke off.
-    Awaited,
-    /// Its end will not be seen: it is taken for complete when the ticket is dropped.
-    Unseen,
-    /// It was complete.
-    Complete,
-}
-
-impl Ticket {
-    /// `running` is what a routed request holds, and when it was received.
-    fn new(
-        pool: Arc<PoolState>,
-        model: Arc<ModelMetrics>,
-        running: Option<(Reservations, Timestamp)>,
-    ) -> Self {
-        Self {
-            pool,
-            model,
-            running,
-            usage: None,
-            event_stream: false,
-            response_bytes: 0,
-            ending: Ending::Awaited,
-        }
-    }
-
-    /// The answer begins.
-    pub fn on_response_headers(&mut self, event_stream: bool) {
-        self.event_stream = event_stream;
-        self.usage = Some(UsageReader::new(event_stream));
-    }
-
-    /// A chunk of the answer passes.
-    pub fn on_response_chunk(&mut self, chunk: &[u8]) {
-        if chunk.is_empty() {
-            return;
-        }
-        if self.usage.is_none() && self.response_bytes == 0 {
-            // A gateway that does not send response headers: a JSON answer is an object.
-            self.on_response_headers(!chunk.trim_ascii_start().starts_with(b"{"));
-        }
-        if let Some((reservations, _)) = &mut self.running
-            && self.event_stream
-            && self.response_bytes == 0
-        {
-            reservations.iter_mut().for_each(Reservation::first_token);
-        }
-        self.response_bytes += chunk.len();
-        if let Some(usage) = &mut self.usage {
-            usage.feed(chunk);
-        }
-    }
-
-    /// The answer is complete. Everything held is given back now, not when the stream closes.
-    pub fn complete(&mut self) {
-        if std::mem::replace(&mut self.ending, Ending::Complete) == Ending::Complete {
-            return;
-        }
-        let received = self.release();
-        let usage = self.usage.take().and_then(|mut reader| reader.finish()).unwrap_or_default();
-        self.model.observe_usage(&usage);
-        if let Some(received) = received {
-            let took = self.pool.clock.now().since(received);
-            self.model.observe_response(took, self.response_bytes, usage.completion_tokens.unwrap_or(0));
-        }
-    }
-
-    /// The rest of the answer will not be seen: it counts as complete when the ticket is dropped.
-    pub fn complete_when_dropped(&mut self) {
-        self.ending = Ending::Unseen;
-    }
-
-    /// Gives back what a request that runs holds; says when that was received.
-    fn release(&mut self) -> Option<Timestamp> {
-        let (_, received) = self.running.take()?;
-        self.model.end_request();
-        Some(received)
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        if self.ending == Ending::Unseen {
-            self.complete();
-        }
-        self.release();
-    }
 }
 
 #[cfg(test)]

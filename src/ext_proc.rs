@@ -31,9 +31,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tonic::{Code, Request, Response, Status, Streaming};
 
-use crate::director::{Director, Routed, Ticket};
+use crate::director::{Director, Routed};
 use crate::raw_request::Subset;
 use crate::rejection::{ErrorPage, Rejection};
+use crate::ticket::Ticket;
 use body::Undecided;
 use destination::DestinationHint;
 use exchange::{Awaits, Exchange, ProtocolError, ResponsePart, Step, Verdict};
@@ -332,8 +333,8 @@ impl Session {
     /// Lets the ticket see a part of the answer. An answer whose request we never saw gets a ticket that holds nothing.
     fn observe(&mut self, part: &ResponsePart, chunk: &[u8]) {
         let ticket = self.ticket.get_or_insert_with(|| self.director.unrouted_ticket());
-        match *part {
-            ResponsePart::Headers { event_stream } => ticket.on_response_headers(event_stream),
+        match part {
+            ResponsePart::Headers(head) => ticket.on_response_headers(head),
             ResponsePart::Chunk { .. } => ticket.on_response_chunk(chunk),
             ResponsePart::Trailers => {}
         }

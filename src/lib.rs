@@ -23,6 +23,7 @@ pub mod recorder;
 pub mod rejection;
 pub mod scheduling;
 pub mod stopwatch;
+pub mod ticket;
 
 // speak to Envoy
 pub mod ext_proc;

@@ -65,7 +65,37 @@ const PREFIX_RATIOS: &[f64] = &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9
 const PREFIX_BYTES: &[f64] =
     &[0.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0];
 
+/// As llm-d's router has them.
+const INTER_TOKEN_SECONDS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0];
+
 const MODEL_LABELS: &[&str] = &["model_name", "target_model_name"];
+
+/// How the answer to a routed request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As it should.
+    Complete,
+    /// The model server stopped before it had said that the model finished.
+    Truncated,
+    /// The model server answered with an error.
+    Failed,
+    /// The stream died: the client left, or the connection to the model server broke.
+    Aborted,
+}
+
+impl Outcome {
+    const ALL: [Self; 4] = [Self::Complete, Self::Truncated, Self::Failed, Self::Aborted];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Truncated => "truncated",
+            Self::Failed => "failed",
+            Self::Aborted => "aborted",
+        }
+    }
+}
 
 /// The families of one process.
 pub struct Metrics {
@@ -78,6 +108,7 @@ pub struct Metrics {
     pub plugins: HistogramVec,
     /// ext_proc streams that are open.
     pub streams: IntGauge,
+    unread: IntCounterVec,
     /// Configuration reloads by result.
     pub config_reloads: IntCounterVec,
     /// Endpoints file reloads by result.
@@ -93,7 +124,11 @@ struct ModelFamilies {
     response_bytes: HistogramVec,
     input_tokens: HistogramVec,
     output_tokens: HistogramVec,
+    cached_tokens: HistogramVec,
     seconds_per_token: HistogramVec,
+    first_token: HistogramVec,
+    inter_token: HistogramVec,
+    answers: IntCounterVec,
 }
 
 /// What prefix indices tell.
@@ -114,7 +149,12 @@ pub struct ModelMetrics {
     response_bytes: Histogram,
     input_tokens: Histogram,
     output_tokens: Histogram,
+    cached_tokens: Histogram,
     seconds_per_token: Histogram,
+    first_token: Histogram,
+    inter_token: Histogram,
+    /// In the order of [`Outcome::ALL`].
+    answers: [IntCounter; Outcome::ALL.len()],
 }
 
 impl Metrics {
@@ -140,6 +180,12 @@ impl Metrics {
         register_info(&registry);
         let prefix = PrefixMetrics::register(&registry);
         let streams = register(&registry, IntGauge::new("epp_extproc_streams", "Open ext_proc streams."));
+        let unread = counters(
+            &registry,
+            "epp_unread_bodies_total",
+            "Bodies that passed unread, by direction and reason.",
+            &["direction", "reason"],
+        );
         let result = &["result"];
         let config_reloads =
             counters(&registry, "epp_config_reload_total", "Reloads of the configuration file.", result);
@@ -160,9 +206,15 @@ impl Metrics {
             prefix,
             plugins,
             streams,
+            unread,
             config_reloads,
             endpoints_reloads,
         }
+    }
+
+    /// Counts a body that passed unread: a `request` or a `response`, `compressed` or `unreadable`.
+    pub fn count_unread(&self, direction: &str, reason: &str) {
+        self.unread.with_label_values(&[direction, reason]).inc();
     }
 
     /// The registry, for parts that bring their own families.
@@ -252,6 +304,7 @@ impl PrefixMetrics {
 }
 
 impl ModelFamilies {
+    #[expect(clippy::too_many_lines, reason = "a table of names, texts and buckets")]
     fn register(registry: &Registry) -> Self {
         let request_bytes: Vec<f64> = (6..=30).map(|power| f64::from(1u32 << power)).collect();
         Self {
@@ -301,6 +354,30 @@ impl ModelFamilies {
                 "Output tokens that model servers reported.",
                 OUTPUT_TOKENS,
             ),
+            cached_tokens: histograms(
+                registry,
+                "epp_cached_tokens",
+                "Prompt tokens that model servers reported to have in their prefix cache.",
+                INPUT_TOKENS,
+            ),
+            first_token: histograms(
+                registry,
+                "epp_time_to_first_token_seconds",
+                "Time from the request's headers to the first output in its answer, of answers that are streamed.",
+                LATENCY_SECONDS,
+            ),
+            inter_token: histograms(
+                registry,
+                "epp_inter_token_latency_seconds",
+                "Time between outputs of a streamed answer, as they pass.",
+                INTER_TOKEN_SECONDS,
+            ),
+            answers: counters(
+                registry,
+                "epp_answers_total",
+                "Answers to routed requests, by how they ended.",
+                &["model_name", "target_model_name", "outcome"],
+            ),
             seconds_per_token: histograms(
                 registry,
                 "inference_model_normalized_time_per_output_token_seconds",
@@ -322,7 +399,12 @@ impl ModelFamilies {
             response_bytes: self.response_bytes.with_label_values(pair),
             input_tokens: self.input_tokens.with_label_values(pair),
             output_tokens: self.output_tokens.with_label_values(pair),
+            cached_tokens: self.cached_tokens.with_label_values(pair),
             seconds_per_token: self.seconds_per_token.with_label_values(pair),
+            first_token: self.first_token.with_label_values(pair),
+            inter_token: self.inter_token.with_label_values(pair),
+            answers: Outcome::ALL
+                .map(|outcome| self.answers.with_label_values(&[model, target, outcome.label()])),
         }
     }
 }
@@ -347,13 +429,30 @@ impl ModelMetrics {
 
     /// Observes reported tokens; zero is "not reported".
     pub fn observe_usage(&self, usage: &Usage) {
-        for (histogram, tokens) in
-            [(&self.input_tokens, usage.prompt_tokens), (&self.output_tokens, usage.completion_tokens)]
-        {
+        for (histogram, tokens) in [
+            (&self.input_tokens, usage.prompt_tokens),
+            (&self.output_tokens, usage.completion_tokens),
+            (&self.cached_tokens, usage.cached_tokens),
+        ] {
             if let Some(tokens) = tokens.filter(|&tokens| tokens > 0) {
                 histogram.observe(tokens as f64);
             }
         }
+    }
+
+    /// Observes how long the first output took.
+    pub fn observe_first_token(&self, took: Duration) {
+        self.first_token.observe(took.as_secs_f64());
+    }
+
+    /// Observes how long the next output took.
+    pub fn observe_inter_token(&self, took: Duration) {
+        self.inter_token.observe(took.as_secs_f64());
+    }
+
+    /// Counts an answer.
+    pub fn count_answer(&self, outcome: Outcome) {
+        self.answers[outcome as usize].inc();
     }
 
     /// Observes a complete answer; zero `output_tokens` are "not reported".

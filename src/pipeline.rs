@@ -5,6 +5,7 @@
 //! it refers to is built anew.
 
 mod durations;
+mod parsers;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use epp_framework::endpoint::EndpointId;
 use epp_framework::lifecycle::{Hook, Observer, PrefixHit, PrefixReport, Producer};
 use epp_framework::parameters::Parameters;
+use epp_framework::parsing::Parser;
 use epp_framework::plugin::{BuildContext, Discovery, Plugin};
 use epp_framework::request::{Headers, InferenceRequest};
 use epp_framework::slot::SlotNames;
@@ -21,6 +23,7 @@ use crate::config::build::{Composition, ProfilePlan};
 use crate::scheduling::{Profile, Scheduler, WeightedScorer};
 use crate::stopwatch::{Step, Stopwatch, timed};
 use durations::Durations;
+use parsers::Parsers;
 
 /// One plugin instance.
 #[derive(Clone)]
@@ -42,6 +45,7 @@ pub struct Pipeline {
     /// Which instance does which step.
     steps: Vec<(Step, usize)>,
     durations: Durations,
+    parsers: Parsers,
     /// Headers that some plugin reads.
     request_headers: Vec<&'static str>,
     /// Where the endpoints of the pool are listed, if the configuration says it.
@@ -71,6 +75,8 @@ impl Pipeline {
             instances.iter().flat_map(|instance| instance.plugin.request_headers).copied().collect();
         request_headers.sort_unstable();
         request_headers.dedup();
+        let parser = |&at: &usize| instances[at].plugin.parser.clone().expect("checked when composed");
+        let parsers = Parsers::new(composition.parsers.iter().map(parser).collect());
         let discovery = composition.discovery.and_then(|at| instances[at].plugin.discovery.clone());
         Self {
             steps: steps(composition, &instances),
@@ -80,9 +86,15 @@ impl Pipeline {
             producers,
             observers,
             prefix_reports,
+            parsers,
             request_headers,
             discovery,
         }
+    }
+
+    /// Who reads requests on `path`; nobody if no parser claims it and there is none for what is left.
+    pub fn parser(&self, path: &str) -> Option<&Arc<dyn Parser>> {
+        self.parsers.of(path)
     }
 
     /// The headers that plugins read, out of all that `find` knows by their names in lower case.

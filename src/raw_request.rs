@@ -1,4 +1,5 @@
-//! A request as the gateway delivered it: headers, body, and the endpoints it allows. Pure; knows no protocol.
+//! A request as the gateway delivered it: headers, body, and the endpoints it allows; and the head of its answer. Pure;
+//! knows no protocol.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -31,6 +32,23 @@ impl RawRequest {
         std::str::from_utf8(value).ok().filter(|value| !value.is_empty())
     }
 
+    /// The path without its query; empty if no header tells it.
+    pub fn path(&self) -> &str {
+        let path =
+            [":path", "x-original-path", "x-forwarded-path"].into_iter().find_map(|name| self.header(name));
+        path.map_or("", |path| path.split(['?', '#']).next().unwrap_or_default())
+    }
+
+    /// Whether the body is compressed, by its headers or by its first bytes.
+    pub fn is_compressed(&self) -> bool {
+        let encodings = ["content-encoding", "x-body-compressed"].map(|name| self.header(name));
+        let starts = |magic: &[u8]| self.body.as_ref().is_some_and(|body| body.starts_with(magic));
+        // No text begins like gzip or zstd.
+        encodings.into_iter().flatten().any(is_compression)
+            || starts(&[0x1F, 0x8B])
+            || starts(&[0x28, 0xB5, 0x2F, 0xFD])
+    }
+
     /// Length of what did not come of the body, in bytes, if the client announced the whole length.
     pub fn unseen_bytes(&self) -> Option<usize> {
         if !self.more {
@@ -40,6 +58,22 @@ impl RawRequest {
         let seen = self.body.as_ref().map_or(0, Bytes::len);
         announced.checked_sub(seen).filter(|_| announced <= MAX_ANNOUNCED_BYTES)
     }
+}
+
+/// The head of an answer, as far as it matters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponseHead {
+    /// HTTP status; `None` if it did not come.
+    pub status: Option<u16>,
+    /// Media type as it was sent; empty without one.
+    pub content_type: String,
+    /// Whether the body is compressed.
+    pub compressed: bool,
+}
+
+/// Whether a value of `content-encoding` changes the bytes.
+pub fn is_compression(encoding: &str) -> bool {
+    encoding.split(',').map(str::trim).any(|one| !one.is_empty() && !one.eq_ignore_ascii_case("identity"))
 }
 
 /// An address; a port narrows it to that port.

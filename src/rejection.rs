@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use epp_framework::parsing::{Fault, ParseError};
 use epp_framework::scheduling::Unschedulable;
 
 use crate::compat::Compat;
@@ -9,18 +10,17 @@ use crate::compat::Compat;
 /// Why a request is refused.
 #[derive(Debug)]
 pub enum Rejection {
-    /// The body is not JSON, or not a JSON object.
-    NotAnObject,
+    /// The body cannot be read.
+    Unreadable(ParseError),
+    /// No parser is for the path of the request.
+    NoParser {
+        /// The path.
+        path: String,
+    },
     /// The body has no string `model`.
     ModelMissing,
-    /// The body has neither `prompt` nor `messages`.
-    PromptMissing,
-    /// `prompt` is neither a string nor a list of strings or token ids.
-    PromptNotAString,
-    /// `messages` is not a list.
-    MessagesNotAList,
-    /// `messages` is an empty list.
-    MessagesEmpty,
+    /// The body lacks what its API cannot be without.
+    Faulty(Fault),
     /// The body is longer than the limit.
     BodyTooLarge {
         /// The limit, in bytes.
@@ -75,12 +75,9 @@ impl Rejection {
 
     fn status_and_code(&self, compat: Compat) -> (u16, &'static str) {
         match self {
-            Self::NotAnObject
-            | Self::ModelMissing
-            | Self::PromptMissing
-            | Self::PromptNotAString
-            | Self::MessagesNotAList
-            | Self::MessagesEmpty => (400, "BadRequest"),
+            Self::Unreadable(_) | Self::NoParser { .. } | Self::ModelMissing | Self::Faulty(_) => {
+                (400, "BadRequest")
+            }
             Self::BodyTooLarge { .. } => (413, "PayloadTooLarge"),
             Self::UploadStalled { .. } => (408, "RequestTimeout"),
             Self::NoEndpoints | Self::Overloaded | Self::TooLate => (503, "ServiceUnavailable"),
@@ -94,15 +91,18 @@ impl Rejection {
     fn text(&self, compat: Compat) -> Cow<'static, str> {
         let text = |old, new| if compat >= Compat::V1_5 { new } else { old };
         let text = match self {
-            Self::NotAnObject => text(
-                "Error unmarshaling request body",
-                "error unmarshaling request bodyMap: expected a JSON object",
-            ),
+            Self::Unreadable(ParseError::NotAnObject(why)) if compat >= Compat::V1_5 => {
+                return format!("error unmarshaling request bodyMap: {why}").into();
+            }
+            Self::Unreadable(ParseError::NotAnObject(_)) => "Error unmarshaling request body",
+            Self::Unreadable(ParseError::Invalid(why)) => return why.clone(),
+            Self::NoParser { path } => {
+                let path: String = path.chars().take(MAX_PATH_CHARS).collect();
+                return format!("no parser registered matching path suffix for: {path}").into();
+            }
             Self::ModelMissing => "model not found in request body",
-            Self::PromptMissing => text("prompt not found in request", NO_PROMPT),
-            Self::PromptNotAString => text("prompt is not a string", NO_PROMPT),
-            Self::MessagesNotAList => text("messages is not a list", NO_MESSAGES),
-            Self::MessagesEmpty => text("messages is empty", NO_MESSAGES),
+            Self::Faulty(Fault { legacy: Some(legacy), .. }) if compat < Compat::V1_5 => legacy,
+            Self::Faulty(fault) => return fault.message.clone(),
             Self::BodyTooLarge { limit } => {
                 return format!("request body is longer than {limit} bytes").into();
             }
@@ -137,8 +137,8 @@ impl Rejection {
     }
 }
 
-const NO_PROMPT: &str = "invalid completions request: must have prompt field";
-const NO_MESSAGES: &str = "invalid chat completions request: must have valid messages field";
+/// How much of a path is told back, in characters.
+const MAX_PATH_CHARS: usize = 256;
 
 #[cfg(test)]
 mod tests {
@@ -150,11 +150,23 @@ mod tests {
         let (v0, v1, v1_5, llm_d) = (Compat::V0_5_1, Compat::V1_0_1, Compat::V1_5, Compat::LlmD);
         let (old, new) = ("inference gateway: ", "inference error: ");
         let full = "InferencePoolResourceExhausted - ";
+        let unreadable = || Rejection::Unreadable(ParseError::NotAnObject("why".to_owned()));
+        let faulty = |legacy| Rejection::Faulty(Fault { message: "new".into(), legacy });
         for (rejection, compat, status, prefix, text) in [
-            (Rejection::NotAnObject, v0, 400, old, "BadRequest - Error unmarshaling request body"),
-            (Rejection::PromptMissing, v1, 400, old, "BadRequest - prompt not found in request"),
-            (Rejection::PromptMissing, v1_5, 400, new, &format!("BadRequest - {NO_PROMPT}")),
-            (Rejection::MessagesEmpty, v1_5, 400, new, &format!("BadRequest - {NO_MESSAGES}")),
+            (unreadable(), v0, 400, old, "BadRequest - Error unmarshaling request body"),
+            (unreadable(), v1, 400, old, "BadRequest - Error unmarshaling request body"),
+            (unreadable(), v1_5, 400, new, "BadRequest - error unmarshaling request bodyMap: why"),
+            (Rejection::Unreadable(ParseError::Invalid("odd".into())), v1, 400, old, "BadRequest - odd"),
+            (faulty(Some("old")), v1, 400, old, "BadRequest - old"),
+            (faulty(Some("old")), v1_5, 400, new, "BadRequest - new"),
+            (faulty(None), v1, 400, old, "BadRequest - new"),
+            (
+                Rejection::NoParser { path: "/p".to_owned() },
+                llm_d,
+                400,
+                new,
+                "BadRequest - no parser registered matching path suffix for: /p",
+            ),
             (Rejection::Shed, v0, 429, old, &format!("{full}system saturated, non-critical request dropped")),
             (Rejection::Shed, v1, 429, old, &format!("{full}system saturated, sheddable request dropped")),
             (

@@ -12,6 +12,7 @@ pub mod endpoints;
 pub mod exchange;
 pub mod exposition;
 mod json;
+mod parsers;
 mod problems;
 mod usage;
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::lifecycle::{Observer, PrefixReport, Producer};
 use crate::parameters::{Parameter, Parameters};
+use crate::parsing::Parser;
 use crate::scheduling::{Commit, Filter, Picker, ProfileHandler, Scorer};
 use crate::slot::{RequestSlot, SlotNames};
 
@@ -29,11 +30,20 @@ pub struct Plugin {
     pub observer: Option<Arc<dyn Observer>>,
     /// Tells of its prefix index.
     pub prefix_report: Option<Arc<dyn PrefixReport>>,
+    /// Reads the requests of some paths; used if the configuration's request handler lists it.
+    pub parser: Option<Arc<dyn Parser>>,
     /// Says where the pool's endpoints are listed; used if the configuration refers to it.
     pub discovery: Option<Discovery>,
     /// Headers, in lower case, that it reads from [`InferenceRequest`](crate::request::InferenceRequest); others are
     /// not there.
     pub request_headers: &'static [&'static str],
+}
+
+impl Plugin {
+    /// A plugin that is a parser and nothing else.
+    pub fn of_parser(parser: impl Parser + 'static) -> Self {
+        Self { parser: Some(Arc::new(parser)), ..Self::default() }
+    }
 }
 
 /// Where the endpoints of the pool are listed: a declaration, which the server executes.
@@ -98,6 +108,8 @@ pub enum Kind {
     Picker,
     /// See [`Plugin::profile_handler`].
     ProfileHandler,
+    /// See [`Plugin::parser`].
+    Parser,
     /// See [`Plugin::discovery`].
     Discovery,
 }

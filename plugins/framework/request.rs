@@ -1,34 +1,7 @@
 //! What the picker knows of a client's request.
 
-use std::borrow::Cow;
-
+use crate::prompt::Prompt;
 use crate::slot::SlotValues;
-
-/// The part of a request that decides which blocks of a model server's cache it can reuse.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Prompt {
-    /// The request has none that the parser understands.
-    #[default]
-    None,
-    /// Text; chat messages are joined as `ChatML`, several prompts by one space.
-    Text(String),
-    /// Token ids that the client sent.
-    Tokens(Vec<u32>),
-}
-
-/// Bytes of prompt text that are taken for one token where no tokenizer ran.
-pub const BYTES_PER_TOKEN: usize = 4;
-
-impl Prompt {
-    /// The bytes that prefix hashing chains over: the text, or four little-endian bytes per token.
-    pub fn bytes(&self) -> Cow<'_, [u8]> {
-        match self {
-            Self::None => Cow::Borrowed(&[]),
-            Self::Text(text) => Cow::Borrowed(text.as_bytes()),
-            Self::Tokens(tokens) => Cow::Owned(tokens.iter().flat_map(|token| token.to_le_bytes()).collect()),
-        }
-    }
-}
 
 /// The headers of a request that some plugin asked for, by `request_headers`; most configurations ask for none.
 #[derive(Default)]
@@ -59,7 +32,7 @@ impl std::fmt::Debug for Headers {
 pub struct InferenceRequest {
     /// `x-request-id`, or a UUID made here. Chosen by the client, so not unique.
     pub request_id: String,
-    /// Model that the client asked for.
+    /// Model that the client asked for; empty if the request names none.
     pub model: String,
     /// Model that the server is asked for: after rewriting.
     pub target_model: String,
@@ -67,6 +40,12 @@ pub struct InferenceRequest {
     pub prompt: Prompt,
     /// Tokens of the whole prompt, estimated where no tokenizer ran.
     pub prompt_tokens: u64,
+    /// What keeps the caches of clients apart: equal prompts with other salts share no cache.
+    pub cache_salt: Option<String>,
+    /// Whether the answer is asked for piece by piece.
+    pub stream: bool,
+    /// Upper bound of output tokens, as the client gave it.
+    pub max_tokens: Option<u64>,
     /// Priority of the request's objective; negative means sheddable.
     pub priority: i32,
     /// Headers that plugins asked for.

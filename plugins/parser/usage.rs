@@ -1,150 +1,16 @@
-//! Reads `usage` from answers while their bytes pass by: events of a stream, or one JSON body.
+//! Token counts in JSON: of completions, chat, responses, messages, `SGLang`'s own API and Ollama's.
 //!
-//! Entry point: [`UsageReader`]. Feed the chunks as they come, however they are cut; memory is bounded by
-//! [`MAX_LINE_BYTES`] for a line and for an event of a stream, and by [`TAIL_BYTES`] for a JSON body, whose `usage` stands
-//! near the end. The spellings of completions, chat, responses and messages are read. What cannot be read is no usage,
-//! never an error; compressed answers are not decompressed.
+//! What cannot be read is no usage, never an error.
 
 use epp_framework::answer::Usage;
 use memchr::memmem;
-use serde_json::value::RawValue;
 
-use super::json::{each_leading_member, each_member};
+use super::envelope::whole_number;
+use super::json::{Kind, Scanner, SyntaxError};
 
-/// Longest line and longest event of a stream that are read, in bytes; longer ones are skipped.
-pub const MAX_LINE_BYTES: usize = 256 * 1024;
-
-/// How much of the end of a JSON body is kept, in bytes.
-pub const TAIL_BYTES: usize = 64 * 1024;
-
-/// Reads usage from one answer.
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts about the lines of a stream")]
-pub struct UsageReader {
-    streaming: bool,
-    /// The unfinished line of a stream, or the tail of a JSON body.
-    pending: Vec<u8>,
-    skipping_line: bool,
-    /// The last line ended with a carriage return; a line feed right after it belongs to that end.
-    after_return: bool,
-    /// Whether a line was read: only before the first may a byte order mark stand.
-    begun: bool,
-    /// The data of the unfinished event.
-    event: Vec<u8>,
-    counts: Counts,
-}
-
-impl UsageReader {
-    /// Makes a reader of an event stream or of a JSON body.
-    pub fn new(streaming: bool) -> Self {
-        Self {
-            streaming,
-            pending: Vec::new(),
-            skipping_line: false,
-            after_return: false,
-            begun: false,
-            event: Vec::new(),
-            counts: Counts::default(),
-        }
-    }
-
-    /// Takes the next bytes of the answer.
-    pub fn feed(&mut self, chunk: &[u8]) {
-        if self.streaming { self.feed_stream(chunk) } else { self.feed_tail(chunk) }
-    }
-
-    /// Ends the answer and returns the usage in it; of a stream, what its events said last.
-    pub fn finish(&mut self) -> Option<Usage> {
-        let pending = std::mem::take(&mut self.pending);
-        if self.streaming {
-            self.read_line(&pending);
-            self.end_event();
-        } else if let Some(counts) = counts_in_tail(&pending[pending.len().saturating_sub(TAIL_BYTES)..]) {
-            self.counts = counts;
-        }
-        self.counts.usage()
-    }
-
-    fn feed_stream(&mut self, mut chunk: &[u8]) {
-        loop {
-            if !chunk.is_empty() && std::mem::take(&mut self.after_return) {
-                chunk = chunk.strip_prefix(b"\n").unwrap_or(chunk);
-            }
-            let Some(end) = memchr::memchr2(b'\n', b'\r', chunk) else { break };
-            let (line, rest) = chunk.split_at(end);
-            self.after_return = rest[0] == b'\r';
-            chunk = &rest[1..];
-            if std::mem::take(&mut self.skipping_line) {
-                continue;
-            }
-            if self.pending.is_empty() {
-                self.read_line(line);
-            } else {
-                let mut whole = std::mem::take(&mut self.pending);
-                whole.extend_from_slice(line);
-                self.read_line(&whole);
-            }
-        }
-        if self.skipping_line {
-            return;
-        }
-        if self.pending.len() + chunk.len() > MAX_LINE_BYTES {
-            self.pending = Vec::new();
-            self.skipping_line = true;
-            self.begun = true;
-        } else {
-            self.pending.extend_from_slice(chunk);
-        }
-    }
-
-    fn read_line(&mut self, line: &[u8]) {
-        let begun = std::mem::replace(&mut self.begun, true);
-        // It may have come in one piece.
-        if line.len() > MAX_LINE_BYTES {
-            return;
-        }
-        let line = match line.strip_prefix("\u{feff}".as_bytes()) {
-            Some(line) if !begun => line,
-            _ => line,
-        };
-        if line.is_empty() {
-            self.end_event();
-        } else if let Some(data) = line.strip_prefix(b"data:") {
-            if self.event.len() + data.len() > MAX_LINE_BYTES {
-                // What is left of it cannot be read as JSON.
-                self.event = Vec::new();
-                return;
-            }
-            self.event.extend_from_slice(data);
-            self.event.push(b'\n');
-        }
-    }
-
-    fn end_event(&mut self) {
-        // Most events have no usage; they cost one search.
-        if memmem::find(&self.event, b"\"usage\"").is_some()
-            && let Some(counts) = counts_in_event(&self.event)
-        {
-            self.counts.update(counts);
-        }
-        self.event.clear();
-    }
-
-    fn feed_tail(&mut self, chunk: &[u8]) {
-        let chunk = &chunk[chunk.len().saturating_sub(TAIL_BYTES)..];
-        let excess = (self.pending.len() + chunk.len()).saturating_sub(2 * TAIL_BYTES);
-        if excess > 0 {
-            // Cut down to one tail at once, so that small chunks do not shift it each time.
-            let keep_from = self.pending.len().saturating_sub(TAIL_BYTES);
-            self.pending.drain(..keep_from);
-        }
-        self.pending.extend_from_slice(chunk);
-    }
-}
-
-/// What usage objects said; `None` where none did.
+/// What was said of counts; `None` where nothing was.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
+pub(super) struct Counts {
     prompt: Option<u64>,
     completion: Option<u64>,
     total: Option<u64>,
@@ -161,36 +27,62 @@ impl Counts {
     /// Reads the usage object that `text` begins with. Of duplicate keys the last wins.
     fn read(text: &[u8]) -> Option<Self> {
         let mut counts = Self::default();
-        each_leading_member(text, |key, value| match key {
-            "prompt_tokens" | "input_tokens" => counts.prompt = count(value),
-            "completion_tokens" | "output_tokens" => counts.completion = count(value),
-            "total_tokens" => counts.total = count(value),
-            "reasoning_tokens" => counts.reasoning = count(value),
-            "cache_read_input_tokens" => counts.cache_read = count(value),
-            "cache_creation_input_tokens" => counts.cache_created = count(value),
-            "prompt_tokens_details" | "input_tokens_details" => {
-                counts.cached = member(value, "cached_tokens").and_then(count);
-            }
-            "completion_tokens_details" | "output_tokens_details" => {
-                counts.reasoning = member(value, "reasoning_tokens").and_then(count);
-            }
-            _ => {}
-        })?;
+        leading_members(text, |scanner, key| counts.member(scanner, key))?;
         Some(counts)
     }
 
-    /// Takes over what a later usage object says.
-    fn update(&mut self, later: Self) {
-        self.prompt = later.prompt.or(self.prompt);
-        self.completion = later.completion.or(self.completion);
-        self.total = later.total.or(self.total);
-        self.cached = later.cached.or(self.cached);
-        self.reasoning = later.reasoning.or(self.reasoning);
-        self.cache_read = later.cache_read.or(self.cache_read);
-        self.cache_created = later.cache_created.or(self.cache_created);
+    fn member(&mut self, scanner: &mut Scanner<'_>, key: &str) -> Result<(), SyntaxError> {
+        let details = |scanner: &mut Scanner<'_>, name: &str| {
+            let value = scanner.skip()?;
+            let mut found = None;
+            leading_members(&scanner.text()[value], |scanner, key| {
+                let value = count(scanner)?;
+                if key == name {
+                    found = value;
+                }
+                Ok(())
+            });
+            Ok(found)
+        };
+        match key {
+            // What `SGLang` says in `meta_info` has the same names, apart from the cached ones.
+            "prompt_tokens" | "input_tokens" => self.prompt = count(scanner)?,
+            "completion_tokens" | "output_tokens" => self.completion = count(scanner)?,
+            "total_tokens" => self.total = count(scanner)?,
+            "cached_tokens" => self.cached = count(scanner)?,
+            "reasoning_tokens" => self.reasoning = count(scanner)?,
+            "cache_read_input_tokens" => self.cache_read = count(scanner)?,
+            "cache_creation_input_tokens" => self.cache_created = count(scanner)?,
+            "prompt_tokens_details" | "input_tokens_details" => {
+                self.cached = details(scanner, "cached_tokens")?;
+            }
+            "completion_tokens_details" | "output_tokens_details" => {
+                self.reasoning = details(scanner, "reasoning_tokens")?;
+            }
+            _ => {
+                scanner.skip()?;
+            }
+        }
+        Ok(())
     }
 
-    fn usage(self) -> Option<Usage> {
+    /// Takes over what a later usage object says.
+    pub(super) fn update(&mut self, later: Self) {
+        for (mine, later) in [
+            (&mut self.prompt, later.prompt),
+            (&mut self.completion, later.completion),
+            (&mut self.total, later.total),
+            (&mut self.cached, later.cached),
+            (&mut self.reasoning, later.reasoning),
+            (&mut self.cache_read, later.cache_read),
+            (&mut self.cache_created, later.cache_created),
+        ] {
+            *mine = later.or(*mine);
+        }
+    }
+
+    /// The counts in one sum each.
+    pub(super) fn usage(self) -> Option<Usage> {
         let prompt = [self.prompt, self.cache_read, self.cache_created].into_iter().flatten();
         let usage = Usage {
             prompt_tokens: prompt.reduce(u64::saturating_add),
@@ -204,65 +96,91 @@ impl Counts {
     }
 }
 
-/// Largest count that is believed: all below it are exact in any JSON writer.
-const MAX_COUNT: u64 = 1 << 53;
-
-/// A count, also when written as `"5"` or `5.0`.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "only whole numbers in range are cast"
-)]
-fn count(raw: &RawValue) -> Option<u64> {
-    let raw = raw.get();
-    let text = raw.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(raw);
-    let whole = || {
-        let value: f64 = text.parse().ok()?;
-        (value.fract() == 0.0 && (0.0..=MAX_COUNT as f64).contains(&value)).then_some(value as u64)
-    };
-    text.parse().ok().or_else(whole).filter(|&count| count <= MAX_COUNT)
-}
-
-/// The member `key` of a JSON object; `None` also when it is no object.
-fn member<'a>(object: &'a RawValue, key: &str) -> Option<&'a RawValue> {
-    let mut found = None;
-    each_member(object.get(), |name, value| {
-        if name == key {
-            found = Some(value);
+/// The counts in the data of an event, or in one line of many: in its `usage`, in that of the response or message it is
+/// about, or where `SGLang` and Ollama have them.
+pub(super) fn in_event(data: &[u8]) -> Option<Counts> {
+    // Most events have none; they cost a search or two.
+    let names = [&b"\"usage\""[..], b"\"meta_info\"", b"eval_count\""];
+    names.iter().find(|name| memmem::find(data, name).is_some())?;
+    let (mut usage, mut nested, mut carries) = (None, None, false);
+    let mut ollama = Counts::default();
+    leading_members(data, |scanner, key| {
+        match key {
+            "usage" | "meta_info" => usage = Some(scanner.skip()?),
+            "response" | "message" => nested = Some(scanner.skip()?),
+            "type" => {
+                let kind = scanner.skip()?;
+                let with_usage: [&[u8]; 4] = [
+                    b"\"response.completed\"",
+                    b"\"response.incomplete\"",
+                    b"\"response.failed\"",
+                    b"\"message_start\"",
+                ];
+                carries = with_usage.contains(&&scanner.text()[kind]);
+            }
+            "prompt_eval_count" => ollama.prompt = count(scanner)?,
+            "eval_count" => ollama.completion = count(scanner)?,
+            _ => {
+                scanner.skip()?;
+            }
         }
+        Ok(())
     })?;
-    found
-}
-
-/// The counts that the data of an event carries: in its `usage`, or in that of the response or message it is about.
-fn counts_in_event(data: &[u8]) -> Option<Counts> {
-    let (mut usage, mut kind, mut about) = (None, "", None);
-    each_leading_member(data, |key, value| match key {
-        "usage" => usage = Some(value),
-        "type" => kind = value.get(),
-        "response" | "message" => about = Some(value),
-        _ => {}
-    })?;
-    let carries =
-        ["\"response.completed\"", "\"response.incomplete\"", "\"response.failed\"", "\"message_start\""];
-    if carries.contains(&kind) {
-        usage = about.and_then(|about| member(about, "usage")).or(usage);
+    let nested = nested.filter(|_| carries).and_then(|about| {
+        let (about, mut usage) = (&data[about], None);
+        leading_members(about, |scanner, key| {
+            let value = scanner.skip()?;
+            if key == "usage" {
+                usage = Some(value);
+            }
+            Ok(())
+        })?;
+        usage.map(|usage| &about[usage])
+    });
+    match nested.or(usage.map(|usage| &data[usage])) {
+        Some(usage) => Counts::read(usage),
+        None => Some(ollama),
     }
-    Counts::read(usage?.get().as_bytes())
 }
 
-/// Finds the last `"usage": {…}` that is a key. Inside a string its first quote would be escaped.
-fn counts_in_tail(tail: &[u8]) -> Option<Counts> {
-    for at in memmem::rfind_iter(tail, b"\"usage\"") {
-        if at > 0 && tail[at - 1] == b'\\' {
-            continue;
-        }
-        let value = tail[at + b"\"usage\"".len()..].trim_ascii_start();
-        let Some(value) = value.strip_prefix(b":") else { continue };
+/// The counts at the end of a body: in the last `"usage": {…}` or `"meta_info": {…}` that is a member, or Ollama's.
+pub(super) fn in_tail(tail: &[u8]) -> Option<Counts> {
+    let object = |name: &[u8]| last_member(tail, name);
+    if let Some(value) = object(b"\"usage\"").or_else(|| object(b"\"meta_info\"")) {
         return Counts::read(value);
     }
-    None
+    let number = |name: &[u8]| count(&mut Scanner::new(object(name)?)).ok().flatten();
+    Some(Counts {
+        prompt: number(b"\"prompt_eval_count\""),
+        completion: number(b"\"eval_count\""),
+        ..Counts::default()
+    })
 }
 
-#[cfg(test)]
-mod tests;
+/// What follows the last `name` that is the name of a member. Inside a string its first quote would be escaped.
+fn last_member<'a>(tail: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    memmem::rfind_iter(tail, name).find_map(|at| {
+        let is_text = at > 0 && tail[at - 1] == b'\\';
+        let value = tail[at + name.len()..].trim_ascii_start();
+        value.strip_prefix(b":").filter(|_| !is_text)
+    })
+}
+
+/// Calls `on` for each member of the object that `text` begins with; what follows it is not looked at. `None` if there
+/// is no such object.
+fn leading_members<'a>(
+    text: &'a [u8],
+    on: impl FnMut(&mut Scanner<'a>, &str) -> Result<(), SyntaxError>,
+) -> Option<()> {
+    let mut scanner = Scanner::new(text);
+    (scanner.kind() == Ok(Kind::Object)).then_some(())?;
+    scanner.object(on).ok()
+}
+
+/// A count, also when written as `"5"` or `5.0`.
+fn count(scanner: &mut Scanner<'_>) -> Result<Option<u64>, SyntaxError> {
+    let value = scanner.skip()?;
+    let text = &scanner.text()[value];
+    let text = text.strip_prefix(b"\"").and_then(|text| text.strip_suffix(b"\"")).unwrap_or(text);
+    Ok(whole_number(text))
+}

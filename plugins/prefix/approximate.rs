@@ -79,8 +79,8 @@ impl ApproximatePrefix {
 
 impl Producer for ApproximatePrefix {
     fn produce(&self, _cx: &Hook<'_>, request: &mut InferenceRequest) {
-        let prompt = request.prompt.bytes();
-        let hashes = block_hash::chain(&request.target_model, &prompt, self.block_size, self.max_blocks);
+        let (model, salt) = (&request.target_model, request.cache_salt.as_deref());
+        let hashes = block_hash::chain(model, salt, &request.prompt, self.block_size, self.max_blocks);
         let matches = self.index.matches(&hashes);
         self.slot.put(request, PrefixMatches { hashes, matches });
     }

@@ -53,7 +53,7 @@ impl Scorer for PrefixCacheScorer {
 #[cfg(test)]
 mod tests {
     use epp_framework::endpoint::{EndpointId, Load};
-    use epp_framework::request::Prompt;
+    use epp_framework::prompt::Prompt;
 
     use super::*;
     use crate::testing::{Pool, assert_close, built};
@@ -69,7 +69,7 @@ mod tests {
     /// Scores `prompt`, then sends it to the endpoint at index `to`.
     fn step(pool: &mut Pool, plugin: &Plugin, (model, prompt): (&str, &str), to: u32) -> Vec<f64> {
         pool.request.target_model = model.to_owned();
-        pool.request.prompt = Prompt::Text(prompt.to_owned());
+        pool.request.prompt = Prompt::text(prompt.to_owned());
         pool.produce(&**plugin.producer.as_ref().unwrap());
         let scores = pool.score(&**plugin.scorer.as_ref().unwrap());
         pool.commit(&**plugin.commit.as_ref().unwrap(), to);

@@ -3,6 +3,7 @@
 //! Injects the defaults, resolves the references, checks the parameters, and tells every problem it finds. Pure: no
 //! plugin is built here, the caller does that with each instance's `plugin_type.build`, in `build_order`.
 
+mod parsers;
 mod references;
 mod reviews;
 
@@ -39,6 +40,8 @@ pub struct Composition {
     pub handler: usize,
     /// The plugin that lists the pool's endpoints, if the configuration names one.
     pub discovery: Option<usize>,
+    /// Those that read requests, in the order in which they are asked; at least one.
+    pub parsers: Vec<usize>,
     /// All instances, each after those that its parameters refer to.
     pub build_order: Vec<usize>,
 }
@@ -141,6 +144,7 @@ impl<'a> Composer<'a> {
         let n_declared = self.instances.len();
         let build_order = self.resolve_references();
         let discovery = self.discovery();
+        let parsers = self.parsers();
         let handler = self.handler();
         let picker = self.default_picker();
         let profiles = if config.profiles.is_empty() {
@@ -150,14 +154,15 @@ impl<'a> Composer<'a> {
             self.warn_of_unreferenced();
             profiles
         };
-        self.review(profiles.iter().flatten(), discovery);
+        self.review(profiles.iter().flatten(), discovery, &parsers);
         // An entry that was told about is missing from the lists; the rest cannot stand without it.
         let complete = n_declared == config.plugins.len();
         let profiles = profiles.into_iter().collect::<Option<Vec<_>>>();
         // What was injected refers to nothing.
         let build_order = build_order.into_iter().chain(n_declared..self.instances.len()).collect();
         let (instances, profiles, handler) = (self.instances, profiles?, handler?);
-        Some(Composition { instances, profiles, handler, discovery, build_order }).filter(|_| complete)
+        Some(Composition { instances, profiles, handler, discovery, parsers, build_order })
+            .filter(|_| complete)
     }
 
     fn declare(&mut self, plugin: &'a PluginSpec) {

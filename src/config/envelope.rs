@@ -1,4 +1,4 @@
-//! The parts of the envelope that say how the process runs: `featureGates` and `dataLayer`.
+//! The parts of the envelope that say how the process runs: `featureGates`, `dataLayer` and `requestHandler`.
 //!
 //! What later versions know and we do anyway is accepted; what would need more than there is, is refused with the
 //! reason.
@@ -75,6 +75,41 @@ pub(super) fn read_data_layer(node: &Node, problems: &mut Problems) -> Option<Lo
         Some((_, node)) => node.mismatch("`dataLayer.injectDefaults`", "`true` or `false`", problems),
     }
     fields.get("discovery").and_then(|node| read_discovery(node, problems))
+}
+
+/// Reads `requestHandler: {parsers: [{pluginRef: a}]}`, or `parser: {pluginRef: a}` as v1.5 has it, which counts only
+/// where the other lists none.
+pub(super) fn read_parsers(envelope: &Fields<'_>, problems: &mut Problems) -> Vec<Located<String>> {
+    let reference = |node: &Node, what: &str, problems: &mut Problems| {
+        let n_told = problems.n_errors();
+        let fields = node.fields(what, problems)?;
+        fields.refuse_unknown(&["pluginRef"], problems);
+        let name = read_name(&fields, problems);
+        if name.is_none() && problems.n_errors() == n_told {
+            problems.error(node.at, format!("{what} has no `pluginRef`"));
+        }
+        name
+    };
+    let mut parsers = Vec::new();
+    if let Some(node) = envelope.get("requestHandler").filter(|node| !node.is_empty())
+        && let Some(fields) = node.fields("`requestHandler`", problems)
+    {
+        fields.refuse_unknown(&["parsers"], problems);
+        let listed =
+            fields.get("parsers").map_or(&[][..], |node| node.list("`requestHandler.parsers`", problems));
+        parsers.extend(
+            listed.iter().filter_map(|node| reference(node, "entry of `requestHandler.parsers`", problems)),
+        );
+    }
+    if let Some(node) = envelope.get("parser").filter(|node| !node.is_empty()) {
+        let old = reference(node, "`parser`", problems);
+        if parsers.is_empty() {
+            parsers.extend(old);
+        } else {
+            problems.warning(node.at, "`parser` does nothing beside `requestHandler.parsers`");
+        }
+    }
+    parsers
 }
 
 /// `discovery: {pluginRef: a}`, or as the newest version has it, `discovery: {endpoints: {pluginRef: a}}`.

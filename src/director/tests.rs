@@ -38,7 +38,8 @@ fn resolved(director: &Director, headers: &[(&str, &str)], model: &str) -> Infer
         headers.iter().map(|&(name, value)| (name.to_owned(), Bytes::from(value.to_owned()))).collect();
     let raw = RawRequest { body: Some(Bytes::from(body)), headers, ..RawRequest::default() };
     let mut request = InferenceRequest::default();
-    director.resolve(&raw, read(&raw).unwrap(), &mut request);
+    let (parsed, _) = director.read(&raw, &director.pool.pipeline()).unwrap();
+    director.resolve(&raw, parsed, &mut request).unwrap();
     request
 }
 
@@ -89,7 +90,7 @@ fn priorities_come_from_the_objective_then_from_the_model() {
 }
 
 #[test]
-fn models_are_rewritten_as_the_pool_says_unless_a_header_does() {
+fn models_are_rewritten_as_the_pool_says_or_else_as_a_header_does() {
     let targets = |models: &[&str]| {
         let target = |&model: &&str| RewriteTarget { model: model.to_owned(), weight: None };
         models.iter().map(target).collect::<Vec<_>>()
@@ -104,7 +105,8 @@ fn models_are_rewritten_as_the_pool_says_unless_a_header_does() {
     assert_eq!(target(&[], "old"), "new");
     assert_eq!(target(&[], "other"), "other");
     let header = [("x-gateway-model-name-rewrite", "explicit")];
-    assert_eq!(target(&header, "old"), "explicit");
+    assert_eq!(target(&header, "old"), "new");
+    assert_eq!(target(&header, "other"), "explicit");
     let drawn: std::collections::BTreeSet<_> = (0..200).map(|_| target(&[], "split")).collect();
     assert_eq!(drawn, ["a", "b"].map(str::to_owned).into(), "2 in 10^60 that one of them never comes");
     let strict = directed(Rules { trust_client_headers: false, ..Rules::default() }, said);

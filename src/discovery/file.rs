@@ -5,9 +5,13 @@
 //! - {name: vllm-0, address: 10.0.0.5, port: 8000, labels: {role: decode}}
 //! objectives:
 //! - {name: interactive, priority: 10}
+//! modelRewrites:
+//! - {name: alias, rules: [{matches: [{model: llama}], targets: [{modelRewrite: llama-3}]}]}
 //! ```
 //!
 //! Strict: unknown keys, host names and duplicates are refused, all at once. It neither reads nor watches the file.
+
+mod rewrites;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -16,8 +20,9 @@ use epp_framework::endpoint::EndpointMeta;
 
 use crate::config::node::{self, Fields, Node, Value};
 use crate::config::problem::{Position, Problem, Problems, shown};
+use crate::discovery::index::rewrites::Rewrites;
 
-/// Most entries in each of the two lists.
+/// Most entries in each of the lists.
 const MAX_ENTRIES: usize = 100_000;
 
 /// Longest name or namespace, in bytes, as Kubernetes has it.
@@ -30,6 +35,8 @@ pub struct PoolFile {
     pub endpoints: Vec<EndpointMeta>,
     /// Priority by objective; negative means sheddable.
     pub objectives: BTreeMap<String, i32>,
+    /// Which model a request is sent to.
+    pub rewrites: Rewrites,
 }
 
 /// Reads the file of a pool in `namespace`, which is that of entries without one.
@@ -59,7 +66,7 @@ impl<'a> Reader<'a> {
     fn read(&mut self, root: &'a Node) -> PoolFile {
         let mut file = PoolFile::default();
         let Some(fields) = root.fields("the endpoints file", &mut self.problems) else { return file };
-        fields.refuse_unknown(&["endpoints", "objectives"], &mut self.problems);
+        fields.refuse_unknown(&["endpoints", "objectives", "modelRewrites"], &mut self.problems);
         if !fields.iter().any(|(key, ..)| key == "endpoints") {
             self.problems.error(fields.at, "`endpoints` is missing");
         }
@@ -69,6 +76,8 @@ impl<'a> Reader<'a> {
         for node in self.entries(&fields, "objectives") {
             self.objective(node, &mut file.objectives);
         }
+        let rewrites = self.entries(&fields, "modelRewrites");
+        file.rewrites = self.rewrites(rewrites);
         file
     }
 

@@ -75,7 +75,10 @@ impl FileSource {
 
     fn apply(&mut self, file: PoolFile) {
         let changes = diff(&self.known, &file.endpoints);
-        self.writer.update_rules(|rules| rules.objectives = file.objectives);
+        self.writer.update_rules(|rules| {
+            rules.objectives = file.objectives;
+            rules.rewrites = file.rewrites;
+        });
         // Forgetting walks whole indices; other tasks of this thread must not wait for it.
         tokio::task::block_in_place(|| self.writer.apply(changes, |left| self.pool.forget(left)));
         self.writer.set_synced(true);

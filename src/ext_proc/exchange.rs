@@ -17,7 +17,7 @@ use super::body::{GatheredBody, Undecided};
 use super::destination::DestinationHint;
 use super::reply::{self, Direction, HeaderEdits, OutgoingBody, Pick, Replies};
 use crate::control_headers;
-use crate::raw_request::{RawRequest, Subset};
+use crate::raw_request::{RawRequest, ResponseHead, Subset, is_compression};
 use crate::rejection::{ErrorPage, Rejection};
 
 /// How Envoy sends a body, and wants it answered.
@@ -67,10 +67,7 @@ pub enum Awaits {
 #[derive(Debug, PartialEq, Eq)]
 pub enum ResponsePart {
     /// The answer begins.
-    Headers {
-        /// Whether the answer is an event stream.
-        event_stream: bool,
-    },
+    Headers(ResponseHead),
     /// A chunk, whose bytes [`Step::Observe`] carries beside it.
     Chunk {
         /// Whether the answer ends here.
@@ -404,8 +401,13 @@ impl Exchange {
             let bytes = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
             std::str::from_utf8(bytes).ok()
         };
-        let event_stream = value("content-type").is_some_and(|kind| kind.contains("text/event-stream"));
-        Ok(Step::Observe(ResponsePart::Headers { event_stream }, Vec::new()))
+        let head = ResponseHead {
+            // Envoy has it in a pseudo header; older harnesses in one of that name without the colon.
+            status: value(":status").or_else(|| value("status")).and_then(|status| status.parse().ok()),
+            content_type: value("content-type").unwrap_or_default().to_owned(),
+            compressed: value("content-encoding").is_some_and(is_compression),
+        };
+        Ok(Step::Observe(ResponsePart::Headers(head), Vec::new()))
     }
 
     fn on_response_body(&mut self, body: HttpBody) -> Result<Step, ProtocolError> {
@@ -431,7 +433,7 @@ impl Exchange {
     /// Answers a response message; `chunk` is what [`Step::Observe`] carried.
     pub fn answer_response(&self, part: &ResponsePart, chunk: Vec<u8>) -> Replies {
         match part {
-            ResponsePart::Headers { .. } => {
+            ResponsePart::Headers(_) => {
                 // Upstream's mark of a response that went through the picker; users grep for it.
                 let set = vec![("x-went-into-resp-headers".to_owned(), "true".to_owned())];
                 Replies::one(reply::headers(Direction::Response, HeaderEdits { set, remove: Vec::new() }))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use epp_framework::endpoint::{Cost, Endpoint, EndpointId, EndpointMeta, ScrapedLoad};
-use epp_framework::request::Prompt;
+use epp_framework::prompt::Prompt;
 use epp_framework::scheduling::Decision;
 use epp_framework::snapshot::Snapshot;
 use epp_framework::time::Timestamp;
@@ -49,7 +49,7 @@ impl Rig {
 
     /// Sends a prompt through `pipeline`; the best prefix score of an endpoint, and who was picked.
     fn send(&self, pipeline: &Pipeline) -> (f64, u32) {
-        let prompt = Prompt::Text("a conversation that goes on. ".repeat(40));
+        let prompt = Prompt::text("a conversation that goes on. ".repeat(40));
         let mut request = InferenceRequest { prompt, ..InferenceRequest::default() };
         pipeline.produce(&Hook { now: NOW, pool: &self.pool }, &mut request, None);
         let (record, decision) = self.decide(pipeline, &request);
@@ -225,7 +225,7 @@ fn prefix_indices_tell_what_they_hold_and_what_they_knew() {
     let pipeline = rig.build(&config("p", "", "hashBlockSize: 32", ""), None);
     let hook = Hook { now: NOW, pool: &rig.pool };
     let hits = |prompt: &str, slot: Option<u32>| {
-        let prompt = Prompt::Text(prompt.to_owned());
+        let prompt = Prompt::text(prompt.to_owned());
         let mut request = InferenceRequest { prompt, ..InferenceRequest::default() };
         pipeline.produce(&hook, &mut request, None);
         let picked = rig.decide(&pipeline, &request).1.targets[0];

@@ -17,7 +17,8 @@ use epp::stopwatch::Stopwatch;
 use epp_framework::endpoint::{Cost, Endpoint, EndpointId, EndpointMeta, ScrapedLoad};
 use epp_framework::lifecycle::Hook;
 use epp_framework::lora::LoraAdapters;
-use epp_framework::request::{InferenceRequest, Prompt};
+use epp_framework::prompt::Prompt;
+use epp_framework::request::InferenceRequest;
 use epp_framework::slot::SlotNames;
 use epp_framework::snapshot::Snapshot;
 use epp_framework::time::Timestamp;
@@ -49,7 +50,7 @@ impl Decisions {
     /// Decides on a prompt of eight blocks that was decided before.
     pub(crate) fn of_a_known_prompt(n_endpoints: u32) -> Self {
         let mut decisions = Self::without_a_prompt(n_endpoints);
-        decisions.request.prompt = Prompt::Text("eight blocks of text ".repeat(25));
+        decisions.request.prompt = Prompt::text("eight blocks of text ".repeat(25));
         decisions.produce();
         decisions.decide();
         decisions.produce();

@@ -8,7 +8,8 @@ use epp::pool::{Placed, PoolState};
 use epp::raw_request::Subset;
 use epp_framework::endpoint::Cost;
 use epp_framework::lifecycle::Hook;
-use epp_framework::request::{InferenceRequest, Prompt};
+use epp_framework::prompt::Prompt;
+use epp_framework::request::InferenceRequest;
 
 use crate::support::hermetic::{SEED_CONFIG, pool};
 
@@ -28,7 +29,7 @@ fn idle(n_endpoints: usize) -> Arc<PoolState> {
 fn place(pool: &PoolState, prompt: String) -> Placed {
     let pipeline = pool.pipeline();
     let cost = Cost { requests: 1, prompt_tokens: prompt.len() as u64 / 4, output_tokens: 16 };
-    let mut request = InferenceRequest { prompt: Prompt::Text(prompt), ..InferenceRequest::default() };
+    let mut request = InferenceRequest { prompt: Prompt::text(prompt), ..InferenceRequest::default() };
     pipeline.produce(&Hook { now: pool.clock.now(), pool: &pool.store.snapshot() }, &mut request, None);
     pool.decide(&pipeline, &request, &Subset::Any, cost, None).expect("the pool has endpoints")
 }

@@ -92,6 +92,7 @@ impl Composer<'_> {
                 Kind::Scorer => "scorer",
                 Kind::Picker => "picker",
                 Kind::ProfileHandler => "profile handler",
+                Kind::Parser => "parser",
                 Kind::Discovery => "list of endpoints",
             };
             self.problems.error(reference.at, format!("{whose}{name} is not a {wanted}{listed}"));

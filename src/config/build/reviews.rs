@@ -11,6 +11,7 @@ impl Composer<'_> {
         &mut self,
         profiles: impl Iterator<Item = &'p ProfilePlan>,
         discovery: Option<usize>,
+        parsers: &[usize],
     ) {
         if self.problems.has_errors() {
             return;
@@ -36,6 +37,12 @@ impl Composer<'_> {
             if self.has(instance, Kind::Discovery) && discovery != Some(instance) {
                 let name = shown(&self.instances[instance].name);
                 let message = format!("plugin {name} does nothing, `dataLayer.discovery` does not name it");
+                self.problems.warning(at, message);
+            }
+            if self.has(instance, Kind::Parser) && !parsers.contains(&instance) {
+                let name = shown(&self.instances[instance].name);
+                let message =
+                    format!("plugin {name} does nothing, `requestHandler.parsers` does not list it");
                 self.problems.warning(at, message);
             }
         }

@@ -36,6 +36,29 @@ fn endpoints_and_objectives_are_read() {
 }
 
 #[test]
+fn model_rewrites_are_read() {
+    let file = parse(
+        "
+endpoints: []
+modelRewrites:
+- name: canary
+  rules:
+  - matches: [{model: {type: Exact, value: m}, headers: [{name: X-Tier, value: gold}]}]
+    targets: [{modelRewrite: gold}]
+  - {matches: [{model: m}], targets: [{modelRewrite: v2, weight: 1}, {modelRewrite: v1, weight: 3}]}
+- {name: rest, rules: [{targets: [{modelRewrite: other}]}]}
+- {name: too-late, rules: [{matches: [{model: m}], targets: [{modelRewrite: never}]}]}
+",
+    );
+    let rewrites = file.unwrap().rewrites;
+    let gold = |name: &str| (name == "x-tier").then_some("gold");
+    assert_eq!(rewrites.target("m", gold, 0.0), Some("gold"));
+    assert_eq!(rewrites.target("m", |_| None, 0.2), Some("v2"));
+    assert_eq!(rewrites.target("m", |_| None, 0.3), Some("v1"));
+    assert_eq!(rewrites.target("n", |_| None, 0.0), Some("other"));
+}
+
+#[test]
 fn all_problems_are_told_at_once_with_their_places() {
     assert_eq!(told(BROKEN), BROKEN_TOLD);
 }

@@ -30,10 +30,25 @@ pub struct ModelRewrite {
 /// A rule of a [`ModelRewrite`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RewriteRule {
-    /// Models it is for, compared byte by byte; none means every model. An empty one matches nothing.
-    pub matches: Vec<String>,
+    /// Requests it is for: those that one of these matches, or all if there is none.
+    pub matches: Vec<RewriteMatch>,
     /// What requests are sent to.
     pub targets: Vec<RewriteTarget>,
+}
+
+/// Requests that a rule is for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RewriteMatch {
+    /// The model that they ask for, compared byte by byte; none means any. An empty one matches nothing.
+    pub model: Option<String>,
+    /// Headers that they have, names in lower case, with exactly these values; all of them.
+    pub headers: Vec<(String, String)>,
+}
+
+impl From<&str> for RewriteMatch {
+    fn from(model: &str) -> Self {
+        Self { model: Some(model.to_owned()), headers: Vec::new() }
+    }
 }
 
 /// A model that requests are sent to.
@@ -105,13 +120,13 @@ fn oldest<'a>(models: impl IntoIterator<Item = &'a InferenceModel>) -> BTreeMap<
 
 /// The rules of a pool.
 ///
-/// A rule that names the model goes before one for every model, and both before an [`InferenceModel`]. Among equals
-/// the oldest object counts (of equally old ones the first by name), within an object the first rule. A rule none of
-/// whose targets can be chosen is as if it were not there.
+/// A rule that names the model goes before one for every model, and both before an [`InferenceModel`]. Among equals the
+/// one that asks for more headers counts, then the oldest object (of equally old ones the first by name), within an
+/// object the first rule. A rule none of whose targets can be chosen is as if it were not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewrites {
-    exact: BTreeMap<String, Arc<Targets>>,
-    generic: Option<Arc<Targets>>,
+    exact: BTreeMap<String, Vec<Rewrite>>,
+    generic: Vec<Rewrite>,
     models: BTreeMap<String, Targets>,
 }
 
@@ -127,11 +142,24 @@ impl Rewrites {
         for rule in rewrites.into_iter().flat_map(|rewrite| &rewrite.rules) {
             let Some(targets) = Targets::new(&rule.targets).map(Arc::new) else { continue };
             if rule.matches.is_empty() {
-                all.generic.get_or_insert_with(|| targets.clone());
+                all.generic.push(Rewrite { headers: Vec::new(), targets: targets.clone() });
             }
-            for model in rule.matches.iter().filter(|model| !model.is_empty()) {
-                all.exact.entry(model.clone()).or_insert_with(|| targets.clone());
+            for found in &rule.matches {
+                let rewrite = Rewrite { headers: found.headers.clone(), targets: targets.clone() };
+                match found.model.as_deref() {
+                    Some("") => {}
+                    Some(model) => all.exact.entry(model.to_owned()).or_default().push(rewrite),
+                    // Without anything to match it is not generic: it says that it matches something.
+                    None if found.headers.is_empty() => {}
+                    None => all.generic.push(rewrite),
+                }
             }
+        }
+        for rewrites in all.exact.values_mut().chain([&mut all.generic]) {
+            rewrites.sort_by_key(|rewrite| std::cmp::Reverse(rewrite.headers.len()));
+            // Behind one that takes everything nothing counts.
+            let last = rewrites.iter().position(|rewrite| rewrite.headers.is_empty());
+            rewrites.truncate(last.map_or(usize::MAX, |last| last + 1));
         }
         for (name, model) in oldest(models) {
             all.models.extend(Targets::new(&model.targets).map(|targets| (name.to_owned(), targets)));
@@ -139,11 +167,27 @@ impl Rewrites {
         all
     }
 
-    /// The model that a request for `model` is sent to, if a rule says so; `chance` is uniform in \[0, 1).
-    pub fn target(&self, model: &str, chance: f64) -> Option<&str> {
-        let rewrite = self.exact.get(model).or(self.generic.as_ref()).map(Arc::as_ref);
-        Some(rewrite.or_else(|| self.models.get(model))?.choose(chance))
+    /// The model that a request for `model` is sent to, if a rule says so; `header` knows its headers by their names in
+    /// lower case, `chance` is uniform in \[0, 1).
+    pub fn target<'h>(
+        &self,
+        model: &str,
+        header: impl Fn(&str) -> Option<&'h str>,
+        chance: f64,
+    ) -> Option<&str> {
+        let has = |(name, value): &(String, String)| header(name) == Some(value);
+        let mut rewrites = self.exact.get(model).into_iter().flatten().chain(&self.generic);
+        let rewrite = rewrites.find(|rewrite| rewrite.headers.iter().all(has));
+        let targets = rewrite.map(|rewrite| &*rewrite.targets);
+        Some(targets.or_else(|| self.models.get(model))?.choose(chance))
     }
+}
+
+/// Where the requests go that have some headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rewrite {
+    headers: Vec<(String, String)>,
+    targets: Arc<Targets>,
 }
 
 /// The targets of a rule that can be chosen, of which there is one at least.

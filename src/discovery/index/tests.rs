@@ -288,10 +288,10 @@ fn objects_of_both_groups_count_and_the_newer_one_first() {
         let rules = vec![RewriteRule { matches: vec![model.into()], targets }];
         let rewrite = ModelRewrite { name: "same".into(), pool: ours(), created: 1, rules };
         let told = world.tell(Event::Rewrites(origin, Told::Apply(rewrite)));
-        assert_eq!(told.rewrites.unwrap().target(model, 0.0), Some(target));
+        assert_eq!(told.rewrites.unwrap().target(model, |_| None, 0.0), Some(target));
     }
     let told = world.tell(Event::Rewrites(Origin::Newer, Told::Delete("same".into()))).rewrites.unwrap();
-    assert_eq!((told.target("m", 0.0), told.target("n", 0.0)), (None, Some("y")));
+    assert_eq!((told.target("m", |_| None, 0.0), told.target("n", |_| None, 0.0)), (None, Some("y")));
 }
 
 #[test]
@@ -316,7 +316,7 @@ fn row_135_rewrites_follow_their_objects() {
     };
     let mut target = |event| {
         let rewrites = world.tell(event).rewrites?;
-        Some(rewrites.target("m", 0.0).unwrap_or("-").to_owned())
+        Some(rewrites.target("m", |_| None, 0.0).unwrap_or("-").to_owned())
     };
     assert_eq!(target(rewrite("x", ours())).as_deref(), Some("x"));
     assert_eq!(target(rewrite("x", ours())), None, "told twice");
@@ -343,7 +343,7 @@ fn an_older_model_of_the_same_name_takes_over_and_gives_back() {
         let update = world.tell(Event::Models(told));
         let rewrites = update.rewrites.expect("models changed");
         let priority = update.model_priorities.expect("models changed").get("m").copied();
-        (rewrites.target("m", 0.0).map(str::to_owned), priority)
+        (rewrites.target("m", |_| None, 0.0).map(str::to_owned), priority)
     };
     assert_eq!(target(Told::Apply(model("new", 2, "x"))), (Some("x".into()), Some(1)));
     assert_eq!(target(Told::Apply(model("old", 1, "y"))), (Some("y".into()), Some(1)));

@@ -13,7 +13,7 @@ use super::kinds::POOL_GROUP;
 use crate::discovery::index::Objective;
 use crate::discovery::index::endpoints::{PodState, PoolSpec};
 use crate::discovery::index::rewrites::{
-    Criticality, InferenceModel, ModelRewrite, PoolRef, RewriteRule, RewriteTarget,
+    Criticality, InferenceModel, ModelRewrite, PoolRef, RewriteMatch, RewriteRule, RewriteTarget,
 };
 
 /// An object of a list or of a watch.
@@ -179,6 +179,45 @@ pub(super) fn objective(text: &str) -> serde_json::Result<Item<Objective>> {
     Ok(metadata.item(objective))
 }
 
+/// Which requests a rule of an `InferenceModelRewrite` is for.
+#[derive(Deserialize)]
+struct Match {
+    model: Option<ValueMatch>,
+    #[serde(default)]
+    headers: Vec<ValueMatch>,
+}
+
+#[derive(Deserialize)]
+struct ValueMatch {
+    r#type: Option<String>,
+    /// Of headers.
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    value: String,
+}
+
+impl ValueMatch {
+    fn is_exact(&self) -> bool {
+        self.r#type.as_deref().is_none_or(|kind| kind == "Exact")
+    }
+}
+
+/// What cannot be understood matches nothing, instead of everything.
+fn matched(found: Match) -> RewriteMatch {
+    if !found.model.iter().chain(&found.headers).all(ValueMatch::is_exact) {
+        return RewriteMatch::from("");
+    }
+    RewriteMatch {
+        model: found.model.map(|model| model.value),
+        headers: found
+            .headers
+            .into_iter()
+            .map(|header| (header.name.to_ascii_lowercase(), header.value))
+            .collect(),
+    }
+}
+
 /// Reads an `InferenceModelRewrite`.
 pub(super) fn rewrite(text: &str) -> serde_json::Result<Item<ModelRewrite>> {
     #[derive(Deserialize)]
@@ -196,26 +235,11 @@ pub(super) fn rewrite(text: &str) -> serde_json::Result<Item<ModelRewrite>> {
         targets: Vec<Target>,
     }
     #[derive(Deserialize)]
-    struct Match {
-        model: Option<ModelMatch>,
-    }
-    #[derive(Deserialize)]
-    struct ModelMatch {
-        r#type: Option<String>,
-        #[serde(default)]
-        value: String,
-    }
-    #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Target {
         weight: Option<u32>,
         #[serde(default)]
         model_rewrite: String,
-    }
-    /// What cannot be understood matches nothing, instead of everything.
-    fn matched(found: Match) -> String {
-        let exact = |model: &ModelMatch| model.r#type.as_deref().is_none_or(|kind| kind == "Exact");
-        found.model.filter(exact).map(|model| model.value).unwrap_or_default()
     }
     let Object::<Spec> { metadata, spec } = serde_json::from_str(text)?;
     let rule = |rule: Rule| RewriteRule {

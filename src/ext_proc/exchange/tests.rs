@@ -450,7 +450,7 @@ fn a_buffered_request_of_headers_and_trailers_has_an_empty_body() {
     let step = exchange.on_message(message(Request::RequestTrailers(HttpTrailers::default())));
     let Ok(Step::Decide(undecided)) = step else { panic!("{step:?}") };
     assert_eq!(undecided.finish().body, Some(Bytes::new()));
-    let answers: Vec<_> = exchange.rejected(Rejection::NotAnObject.page(COMPAT)).collect();
+    let answers: Vec<_> = exchange.rejected(Rejection::ModelMissing.page(COMPAT)).collect();
     assert!(
         matches!(answers[0].response, Some(Response::ImmediateResponse(_))),
         "the headers are not answered twice"

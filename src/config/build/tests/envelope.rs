@@ -1,6 +1,6 @@
-//! The rows on `featureGates` and `dataLayer`.
+//! The rows on `featureGates`, `dataLayer` and `requestHandler`.
 
-use super::{HEAD, fails, told, told_by};
+use super::{HEAD, fails, load, told, told_by};
 
 #[test]
 fn feature_gates_are_known_and_those_that_need_more_must_be_off() {
@@ -129,11 +129,88 @@ fn a_plugin_may_list_the_endpoints() {
 fn entries_of_later_versions_that_are_not_there_yet_are_refused() {
     for (row, body, field) in [
         ("G24", "saturationDetector: {pluginRef: a}", "saturationDetector"),
-        ("G25, G28", "parser: {pluginRef: a}", "parser"),
-        ("G27", "requestHandler: {parsers: [{pluginRef: a}]}", "requestHandler"),
         ("G33, G34, G44", "flowControl: {defaultRequestTTL: 30s}", "flowControl"),
     ] {
         fails(row, body, &format!("`{field}` is not supported yet, remove it or leave it empty"));
     }
     assert!(told(&format!("{HEAD}saturationDetector: {{}}")).0.is_ok(), "G40");
+}
+
+/// The parsers of a configuration by name and type, or its errors; and the warnings.
+fn parsers(body: &str) -> (Result<String, String>, String) {
+    let config = format!("{HEAD}{body}");
+    let (told, warnings) = told_by(&config, epp_plugins::BUILT_IN);
+    let named = told.map(|_| {
+        let composition = load(&config, epp_plugins::BUILT_IN).0.unwrap();
+        let parsers = composition.parsers.iter().map(|&at| {
+            let plan = &composition.instances[at];
+            if plan.name == plan.plugin_type.name {
+                plan.name.clone()
+            } else {
+                format!("{}:{}", plan.name, plan.plugin_type.name)
+            }
+        });
+        parsers.collect::<Vec<_>>().join(" ")
+    });
+    (named, warnings)
+}
+
+#[test]
+fn parsers_are_those_that_are_listed_or_the_default_ones() {
+    let default = "openai-parser anthropic-parser vllmhttp-parser generic-parser";
+    let queue = "plugins: [{type: queue-scorer}]\n";
+    let two = "requestHandler: {parsers: [{pluginRef: openai-parser}, {pluginRef: passthrough-parser}]}\n";
+    for (row, body, want, want_warnings) in [
+        ("none listed", String::new(), Ok(default), ""),
+        ("an empty list", "requestHandler: {parsers: []}\n".to_owned(), Ok(default), ""),
+        ("G27: made by their types", two.to_owned(), Ok("openai-parser passthrough-parser"), ""),
+        ("G25", "parser: {pluginRef: passthrough-parser}\n".to_owned(), Ok("passthrough-parser"), ""),
+        (
+            "the newer list counts",
+            format!("{two}parser: {{pluginRef: vllmgrpc-parser}}\n"),
+            Ok("openai-parser passthrough-parser"),
+            "`parser` does nothing beside `requestHandler.parsers`",
+        ),
+        (
+            "by its name",
+            "plugins: [{type: queue-scorer}, {type: passthrough-parser, name: p}]\nparser: {pluginRef: p}\n"
+                .to_owned(),
+            Ok("p:passthrough-parser"),
+            "",
+        ),
+        (
+            "listed twice",
+            "requestHandler: {parsers: [{pluginRef: openai-parser}, {pluginRef: openai-parser}]}\n"
+                .to_owned(),
+            Ok("openai-parser"),
+            "parser `openai-parser` is listed twice",
+        ),
+        ("G28", "parser: {pluginRef: nobody}\n".to_owned(), Err("no plugin is named `nobody`"), ""),
+        (
+            "E17",
+            "parser: {pluginRef: queue-scorer}\n".to_owned(),
+            Err("plugin `queue-scorer` is no parser"),
+            "",
+        ),
+        (
+            "nothing named",
+            "requestHandler: {parsers: [{}]}\n".to_owned(),
+            Err("entry of `requestHandler.parsers` has no `pluginRef`"),
+            "",
+        ),
+    ] {
+        let body = if body.contains("plugins:") { body } else { format!("{queue}{body}") };
+        let (named, warnings) = parsers(&body);
+        assert_eq!(named.as_deref().map_err(String::as_str), want, "{row}");
+        if want.is_ok() {
+            assert_eq!(warnings, want_warnings, "{row}");
+        }
+    }
+    let unlisted = "plugins: [{type: queue-scorer}, {type: sglanghttp-parser}]\n";
+    let (named, warnings) = parsers(unlisted);
+    assert_eq!(named.as_deref(), Ok(default));
+    assert_eq!(
+        warnings,
+        "plugin `sglanghttp-parser` does nothing, `requestHandler.parsers` does not list it"
+    );
 }

@@ -56,8 +56,44 @@ fn row_135_exact_beats_generic_and_the_oldest_counts() {
         ("without targets it is not there", vec![nothing, exact("b", 2, "y")], "m", Some("y")),
     ] {
         let rewrites = Rewrites::new(&rewrites, []);
-        assert_eq!(rewrites.target(model, 0.5), want, "{name}");
+        assert_eq!(rewrites.target(model, |_| None, 0.5), want, "{name}");
     }
+}
+
+/// Beyond the Go EPP, whose matches know the model only.
+#[test]
+fn rules_may_ask_for_headers() {
+    let with = |model: Option<&str>, headers: &[(&str, &str)], target: &str| RewriteRule {
+        matches: vec![RewriteMatch {
+            model: model.map(str::to_owned),
+            headers: headers.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
+        }],
+        targets: targets(&[(target, None)]),
+    };
+    let rules = vec![
+        rule(&["m"], "plain"),
+        with(Some("m"), &[("tier", "gold")], "gold"),
+        with(Some("m"), &[("tier", "gold"), ("region", "eu")], "gold-eu"),
+        with(None, &[("tier", "gold")], "any-gold"),
+        with(None, &[], "never"),
+    ];
+    let rewrites = Rewrites::new(&[rewrite("a", 1, rules)], []);
+    for (name, model, headers, want) in [
+        ("no header", "m", &[][..], Some("plain")),
+        ("another value", "m", &[("tier", "Gold")], Some("plain")),
+        ("one header", "m", &[("tier", "gold")], Some("gold")),
+        ("more headers go first", "m", &[("tier", "gold"), ("region", "eu")], Some("gold-eu")),
+        ("all of them count", "m", &[("region", "eu")], Some("plain")),
+        ("generic", "n", &[("tier", "gold")], Some("any-gold")),
+        ("a match of nothing matches nothing", "n", &[], None),
+    ] {
+        let header = |name: &str| headers.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+        assert_eq!(rewrites.target(model, header, 0.5), want, "{name}");
+    }
+    let older = rewrite("a", 1, vec![rule(&["m"], "old")]);
+    let newer = rewrite("b", 2, vec![with(Some("m"), &[("tier", "gold")], "new")]);
+    let rewrites = Rewrites::new(&[older, newer], []);
+    assert_eq!(rewrites.target("m", |_| Some("gold"), 0.5), Some("new"), "headers go before age");
 }
 
 #[test]
@@ -79,7 +115,7 @@ fn row_136_targets_are_chosen_by_weight() {
         let mut counts = BTreeMap::new();
         for i in 0..1000 {
             // Between the thousandths, so that rounding cannot tip the edges.
-            if let Some(model) = rewrites.target("m", (f64::from(i) + 0.5) / 1000.0) {
+            if let Some(model) = rewrites.target("m", |_| None, (f64::from(i) + 0.5) / 1000.0) {
                 *counts.entry(model).or_default() += 1;
             }
         }
@@ -110,8 +146,8 @@ fn models_have_a_priority_and_targets_and_the_oldest_counts() {
     ] {
         assert_eq!(model_priorities(&models), BTreeMap::from([("m".into(), priority)]), "{name}");
         let rewrites = Rewrites::new([], &models);
-        assert_eq!(rewrites.target("m", 0.0), target, "{name}");
-        assert_eq!(rewrites.target("other", 0.0), None, "{name}");
+        assert_eq!(rewrites.target("m", |_| None, 0.0), target, "{name}");
+        assert_eq!(rewrites.target("other", |_| None, 0.0), None, "{name}");
     }
 }
 
@@ -119,7 +155,10 @@ fn models_have_a_priority_and_targets_and_the_oldest_counts() {
 fn a_rewrite_goes_before_a_model() {
     for matches in [&["m"][..], &[]] {
         let rewrites = [rewrite("r", 9, vec![rule(matches, "x")])];
-        assert_eq!(Rewrites::new(&rewrites, &[model("a", 1, None, "y")]).target("m", 0.0), Some("x"));
+        assert_eq!(
+            Rewrites::new(&rewrites, &[model("a", 1, None, "y")]).target("m", |_| None, 0.0),
+            Some("x")
+        );
     }
 }
 
@@ -134,7 +173,7 @@ proptest! {
         let rewrites = Rewrites::new(&[rewrite("r", 1, rules)], []);
         let weighted = list.iter().any(|(_, weight)| weight.is_some());
         let can = |weight: Option<u32>| if weighted { weight.is_some_and(|weight| weight > 0) } else { true };
-        let choice = rewrites.target("m", chance);
+        let choice = rewrites.target("m", |_| None, chance);
         prop_assert_eq!(choice.is_some(), list.iter().any(|&(_, weight)| can(weight)));
         if let Some(choice) = choice {
             prop_assert!(list.iter().any(|&(model, weight)| model == choice && can(weight)));

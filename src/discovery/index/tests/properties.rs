@@ -69,8 +69,11 @@ fn objectives() -> impl Strategy<Value = Objective> {
 }
 
 fn rewrites() -> impl Strategy<Value = ModelRewrite> {
-    let rule = (prop::collection::vec(name(), 0..3), targets())
-        .prop_map(|(matches, targets)| RewriteRule { matches, targets });
+    let rule =
+        (prop::collection::vec(name(), 0..3), targets()).prop_map(|(models, targets): (Vec<String>, _)| {
+            let matches = models.iter().map(|model| model.as_str().into()).collect();
+            RewriteRule { matches, targets }
+        });
     (name(), pool_refs(), 0..3_i64, prop::collection::vec(rule, 0..3))
         .prop_map(|(name, pool, created, rules)| ModelRewrite { name, pool, created, rules })
 }

@@ -114,6 +114,8 @@ fn a_match_that_cannot_be_understood_matches_nothing() {
                 "matches": [
                     {"model": {"type": "Exact", "value": "a"}}, {"model": {"value": "b"}},
                     {"model": {"type": "Regex", "value": ".*"}}, {},
+                    {"headers": [{"name": "X-Tier", "value": "gold"}]},
+                    {"model": {"value": "c"}, "headers": [{"type": "Prefix", "name": "x", "value": "y"}]},
                 ],
                 "targets": [{"weight": 3, "modelRewrite": "x"}, {"modelRewrite": "y"}],
             },
@@ -123,7 +125,9 @@ fn a_match_that_cannot_be_understood_matches_nothing() {
     let metadata = json!({"name": "r", "creationTimestamp": "1970-01-01T00:01:00Z"});
     let rewrite = read(rewrite, &json!({"metadata": metadata, "spec": spec})).object.unwrap();
     assert_eq!((rewrite.name.as_str(), rewrite.created), ("r", 60));
-    assert_eq!(rewrite.rules[0].matches, ["a", "b", "", ""]);
+    let gold = RewriteMatch { model: None, headers: vec![("x-tier".into(), "gold".into())] };
+    let matches = ["a".into(), "b".into(), "".into(), RewriteMatch::default(), gold, "".into()];
+    assert_eq!(rewrite.rules[0].matches, matches);
     let target = |model: &str, weight| RewriteTarget { model: model.into(), weight };
     assert_eq!(rewrite.rules[0].targets, [target("x", Some(3)), target("y", None)]);
     assert_eq!(rewrite.rules[1], RewriteRule { matches: vec![], targets: vec![target("z", None)] });

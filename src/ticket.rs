@@ -1,0 +1,186 @@
+//! A request under way: what it holds, and what its answer shows. Entry point: [`Ticket`].
+//!
+//! Whatever a request holds is in its ticket, and dropping the ticket gives it back, so a disconnect needs no path of
+//! its own.
+
+use std::sync::Arc;
+
+use epp_framework::endpoint::Reservation;
+use epp_framework::parsing::{Answer, AnswerEnd, AnswerHead, AnswerReader, Parser};
+use epp_framework::time::Timestamp;
+use epp_plugins::parser::answer::JsonAnswer;
+
+use crate::metrics::{ModelMetrics, Outcome};
+use crate::pool::PoolState;
+use crate::raw_request::ResponseHead;
+use crate::scheduling::Reservations;
+
+/// What was asked, as far as the answer depends on it.
+pub struct Asked {
+    /// Who read the request, and reads the answer.
+    pub parser: Arc<dyn Parser>,
+    /// Path of the request.
+    pub path: String,
+    /// Whether the answer was asked for piece by piece.
+    pub stream: bool,
+}
+
+/// A request under way.
+pub struct Ticket {
+    pool: Arc<PoolState>,
+    model: Arc<ModelMetrics>,
+    /// What a routed request asked for, and when it was received.
+    asked: Option<(Asked, Timestamp)>,
+    /// What a routed request holds, for as long as it counts as running.
+    running: Option<Reservations>,
+    begun: bool,
+    status: Option<u16>,
+    reader: Option<Box<dyn AnswerReader>>,
+    /// When output of the model was last seen.
+    output_at: Option<Timestamp>,
+    response_bytes: usize,
+    ending: Ending,
+}
+
+/// How the answer ends, as far as is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Its end is to come; a ticket dropped before is of an answer that broke off.
+    Awaited,
+    /// Its end will not be seen: it is taken for complete when the ticket is dropped.
+    Unseen,
+    /// It was complete.
+    Complete,
+}
+
+impl Ticket {
+    /// Of a request that was routed and received at `received`; holds what it reserved.
+    pub fn routed(
+        pool: Arc<PoolState>,
+        model: Arc<ModelMetrics>,
+        asked: Asked,
+        reservations: Reservations,
+        received: Timestamp,
+    ) -> Self {
+        let (asked, running) = (Some((asked, received)), Some(reservations));
+        Self::new(pool, model, asked, running)
+    }
+
+    /// Of a request without a body, or of an answer whose request was never seen; holds nothing.
+    pub fn unrouted(pool: Arc<PoolState>) -> Self {
+        let model = pool.metrics.model("", "");
+        Self::new(pool, model, None, None)
+    }
+
+    fn new(
+        pool: Arc<PoolState>,
+        model: Arc<ModelMetrics>,
+        asked: Option<(Asked, Timestamp)>,
+        running: Option<Reservations>,
+    ) -> Self {
+        Self {
+            pool,
+            model,
+            asked,
+            running,
+            begun: false,
+            status: None,
+            reader: None,
+            output_at: None,
+            response_bytes: 0,
+            ending: Ending::Awaited,
+        }
+    }
+
+    /// The answer begins.
+    pub fn on_response_headers(&mut self, head: &ResponseHead) {
+        self.begun = true;
+        self.status = head.status;
+        if head.compressed {
+            self.pool.metrics.count_unread("response", "compressed");
+            return;
+        }
+        let answer = |stream| AnswerHead { content_type: &head.content_type, stream };
+        self.reader = match &self.asked {
+            Some((asked, _)) => asked.parser.answer(&asked.path, &answer(asked.stream)),
+            None => Some(Box::new(JsonAnswer::new(&answer(false)))),
+        };
+    }
+
+    /// A chunk of the answer passes.
+    pub fn on_response_chunk(&mut self, chunk: &[u8]) {
+        if chunk.is_empty() {
+            return;
+        }
+        if !self.begun {
+            // A gateway that does not send response headers.
+            self.on_response_headers(&ResponseHead::default());
+        }
+        self.response_bytes += chunk.len();
+        if self.reader.as_mut().is_some_and(|reader| reader.feed(chunk)) {
+            self.on_output();
+        }
+    }
+
+    /// Output of the model was in what came.
+    fn on_output(&mut self) {
+        let now = self.pool.clock.now();
+        match (self.output_at.replace(now), &self.asked) {
+            (Some(before), _) => self.model.observe_inter_token(now.since(before)),
+            (None, Some((_, received))) => {
+                self.model.observe_first_token(now.since(*received));
+                self.running.iter_mut().flatten().for_each(Reservation::first_token);
+            }
+            (None, None) => {}
+        }
+    }
+
+    /// The answer is complete. Everything held is given back now, not when the stream closes.
+    pub fn complete(&mut self) {
+        if std::mem::replace(&mut self.ending, Ending::Complete) == Ending::Complete {
+            return;
+        }
+        self.release();
+        let Answer { usage, end } =
+            self.reader.take().map_or_else(Answer::default, |mut reader| reader.finish());
+        let usage = usage.unwrap_or_default();
+        self.model.observe_usage(&usage);
+        let Some((_, received)) = &self.asked else { return };
+        let took = self.pool.clock.now().since(*received);
+        self.model.observe_response(took, self.response_bytes, usage.completion_tokens.unwrap_or(0));
+        let outcome = match end {
+            _ if self.status.is_some_and(|status| status >= 400) => Outcome::Failed,
+            AnswerEnd::Complete => Outcome::Complete,
+            AnswerEnd::Truncated => Outcome::Truncated,
+            AnswerEnd::Failed => Outcome::Failed,
+            AnswerEnd::Unreadable => {
+                self.pool.metrics.count_unread("response", "unreadable");
+                Outcome::Complete
+            }
+        };
+        self.model.count_answer(outcome);
+    }
+
+    /// The rest of the answer will not be seen: it counts as complete when the ticket is dropped.
+    pub fn complete_when_dropped(&mut self) {
+        self.ending = Ending::Unseen;
+    }
+
+    /// Gives back what a request that runs holds.
+    fn release(&mut self) {
+        if self.running.take().is_some() {
+            self.model.end_request();
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        match self.ending {
+            Ending::Unseen => self.complete(),
+            Ending::Awaited if self.asked.is_some() => self.model.count_answer(Outcome::Aborted),
+            Ending::Awaited | Ending::Complete => {}
+        }
+        self.release();
+    }
+}
