@@ -34,7 +34,7 @@ pub struct RequestId(pub u64);
 pub struct EngineRequest {
     /// The prompt; at least one token.
     pub prompt_tokens: Vec<u32>,
-    /// Tokens to generate; exactly so many are. At least 1.
+    /// Tokens to generate; exactly so many are. With 0 the request ends with its prompt, as those for embeddings do.
     pub max_tokens: u32,
     /// Separates caches: blocks are shared only between requests of equal salt.
     pub salt: u64,
@@ -55,9 +55,6 @@ pub enum SubmitError {
     /// A prompt of no tokens.
     #[error("the prompt is empty, expected at least one token")]
     EmptyPrompt,
-    /// `max_tokens` is zero.
-    #[error("max_tokens is 0, expected at least 1")]
-    NothingToGenerate,
     /// Prompt and output together exceed the context or all of the KV cache.
     #[error(
         "the request has {n_prompt} prompt and {max_tokens} output tokens, expected at most {limit} together"
@@ -93,9 +90,10 @@ pub enum EngineEvent {
         id: RequestId,
         /// When the last of them came.
         at: Timestamp,
-        /// How many; more than one when the engine was advanced over several steps. The first token comes alone.
+        /// How many; more than one when the engine was advanced over several steps. The first token comes alone. 0 tells
+        /// that the prompt of a request without output is done.
         n_tokens: u32,
-        /// Whether it is the answer's first token.
+        /// Whether the prompt was done with it.
         is_first: bool,
     },
     /// The last token came; blocks and seat are free again.
@@ -266,9 +264,6 @@ impl Engine {
         if n_prompt == 0 {
             return Err(SubmitError::EmptyPrompt);
         }
-        if max_tokens == 0 {
-            return Err(SubmitError::NothingToGenerate);
-        }
         let limit = self.config.longest_request();
         if n_prompt as u64 + u64::from(max_tokens) > u64::from(limit) {
             return Err(SubmitError::TooLong { n_prompt, max_tokens, limit });
@@ -367,19 +362,21 @@ impl Engine {
                 continue;
             }
             let is_first = request.n_output == 0;
-            request.n_output += n_new;
-            self.counts.generation_tokens += u64::from(n_new);
+            // None at the end of a prompt without output.
+            let n_tokens = n_new.min(request.max_tokens);
+            request.n_output += n_tokens;
+            self.counts.generation_tokens += u64::from(n_tokens);
             if is_first {
                 self.counts.prompt_tokens += u64::from(request.n_prompt);
             }
-            self.events.push(EngineEvent::Tokens { id: request.id, at, n_tokens: n_new, is_first });
+            self.events.push(EngineEvent::Tokens { id: request.id, at, n_tokens, is_first });
         }
         flight.n_ended = ended;
     }
 
     /// Lets finished and aborted requests go, and sets the next departure.
     fn land(&mut self, at_ns: u64) {
-        let leaving = self.running.extract_if(.., |request| request.is_aborted || request.n_remaining() == 0);
+        let leaving = self.running.extract_if(.., |request| request.is_aborted || request.is_complete());
         for mut request in leaving {
             request.release(&mut self.pool);
             if request.is_aborted {

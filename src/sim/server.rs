@@ -3,11 +3,13 @@
 
 mod answer;
 mod call;
+mod embeddings;
 mod error;
 mod live;
 mod metrics;
 mod page;
 mod record;
+mod render;
 mod routes;
 #[cfg(test)]
 mod tests;

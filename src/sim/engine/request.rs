@@ -81,6 +81,11 @@ impl Request {
         self.max_tokens - self.n_output
     }
 
+    /// Whether all that was asked for is there.
+    pub(super) fn is_complete(&self) -> bool {
+        self.n_remaining() == 0 && self.n_computed >= self.n_prompt
+    }
+
     /// Whether the next step computes just the token sampled last.
     pub(super) fn is_decoding(&self) -> bool {
         self.n_output > 0 && self.n_computed + 1 == self.n_known()

@@ -1,10 +1,11 @@
-//! Errors as vLLM answers them. Entry point: [`ApiError`], which turns into a response. One table gives status, type
-//! and parameter of each.
+//! Errors as vLLM answers them. Entry point: [`ApiError`], which turns into a response as [`vllm`] words it; [`anthropic`]
+//! and [`ollama`] are for the routes that word it otherwise. One table gives status, type and parameter of each.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::json;
 use thiserror::Error;
 
 use super::live::EngineGone;
@@ -25,6 +26,8 @@ pub(super) enum ApiError {
     BadValue { param: &'static str, message: String },
     #[error("The model `{asked}` does not exist. Valid aliases: {served}.")]
     UnknownModel { asked: String, served: String },
+    #[error("Response with id '{0}' not found.")]
+    UnknownResponse(String),
     #[error(transparent)]
     Refused(#[from] SubmitError),
     #[error("the engine is dead")]
@@ -67,11 +70,9 @@ impl ApiError {
             }
             Self::BadValue { param, .. } => (StatusCode::BAD_REQUEST, "BadRequestError", Some(param)),
             Self::UnknownModel { .. } => (StatusCode::NOT_FOUND, "NotFoundError", Some("model")),
+            Self::UnknownResponse(_) => (StatusCode::NOT_FOUND, "invalid_request_error", Some("response_id")),
             Self::Refused(SubmitError::EmptyPrompt) => {
                 (StatusCode::BAD_REQUEST, "BadRequestError", Some("prompt"))
-            }
-            Self::Refused(SubmitError::NothingToGenerate) => {
-                (StatusCode::BAD_REQUEST, "BadRequestError", Some("max_tokens"))
             }
             Self::Refused(SubmitError::TooLong { .. }) => {
                 (StatusCode::BAD_REQUEST, "BadRequestError", Some("input_tokens"))
@@ -86,9 +87,33 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, kind, param) = self.table();
-        let message = self.to_string();
-        let error = Inner { message: &message, r#type: kind, param, code: status.as_u16() };
-        (status, Json(Body { error })).into_response()
+        vllm(&self)
     }
+}
+
+/// The error as vLLM tells it on most routes, which is OpenAI's way.
+pub(super) fn vllm(error: &ApiError) -> Response {
+    let (status, kind, param) = error.table();
+    let message = error.to_string();
+    let error = Inner { message: &message, r#type: kind, param, code: status.as_u16() };
+    (status, Json(Body { error })).into_response()
+}
+
+/// The error in Anthropic's words.
+pub(super) fn anthropic(error: &ApiError) -> Response {
+    let (status, ..) = error.table();
+    let kind = match status {
+        StatusCode::NOT_FOUND => "not_found_error",
+        StatusCode::SERVICE_UNAVAILABLE => "overloaded_error",
+        _ if status.is_client_error() => "invalid_request_error",
+        _ => "api_error",
+    };
+    let body = json!({ "type": "error", "error": { "type": kind, "message": error.to_string() } });
+    (status, Json(body)).into_response()
+}
+
+/// The error as Ollama tells it.
+pub(super) fn ollama(error: &ApiError) -> Response {
+    let (status, ..) = error.table();
+    (status, Json(json!({ "error": error.to_string() }))).into_response()
 }

@@ -183,7 +183,10 @@ impl Record {
         let decode = seconds(at.since(open.first_token));
         self.prompt_tokens.observe(f64::from(open.n_prompt));
         self.generation_tokens.observe(f64::from(n_output));
-        self.max_tokens.observe(f64::from(open.max_tokens));
+        // None is asked for with embeddings.
+        if open.max_tokens > 0 {
+            self.max_tokens.observe(f64::from(open.max_tokens));
+        }
         self.choices.observe(1.0);
         self.computed_tokens.observe(f64::from(open.n_prompt.saturating_sub(open.n_cached)));
         self.time_per_output_token.observe(decode / f64::from(n_output.saturating_sub(1).max(1)));

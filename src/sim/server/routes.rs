@@ -2,28 +2,46 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Query, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::MetricsFilter;
 use super::answer::Answer;
-use super::call::Call;
-use super::error::ApiError;
-use super::live::{Live, Manner};
+use super::call::{Call, Form, messages};
+use super::embeddings::{self, Asked, Title};
+use super::error::{self, ApiError};
+use super::live::{Live, Manner, Ticket};
 use super::metrics::{self, HttpLabels, Shown};
+use super::record::Finish;
+use super::render::render;
 use crate::sim::engine::hash;
 
 const MAX_BODY_BYTES: usize = 64 << 20;
+/// Handlers as the metrics page names them.
+const COUNTED: &[&str] = &[
+    "/v1/models",
+    "/v1/chat/completions",
+    "/v1/chat/completions/render",
+    "/v1/completions",
+    "/v1/completions/render",
+    "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/inference/v1/generate",
+    "/api/chat",
+];
 const METRICS_TYPE: &str = "text/plain; version=1.0.0; charset=utf-8";
 
 /// What the handlers of one server share.
@@ -41,14 +59,39 @@ pub(super) struct App {
     pub(super) http: Mutex<BTreeMap<HttpLabels, u64>>,
 }
 
+impl App {
+    /// The name of the model that answers: the one asked for, if it is served.
+    fn model(&self, asked: Option<String>) -> Result<String, ApiError> {
+        match asked {
+            None => Ok(self.models[0].clone()),
+            Some(asked) if self.models.contains(&asked) => Ok(asked),
+            Some(asked) => Err(ApiError::UnknownModel { asked, served: self.models.join(", ") }),
+        }
+    }
+
+    /// An id that no other server gives.
+    fn unique_id(&self, prefix: &str, number: u64) -> String {
+        let unique = hash::mix(hash::of_text(self.name.to_str().unwrap_or_default()), number);
+        format!("{prefix}{unique:016x}")
+    }
+}
+
 /// Makes the service of one server.
 pub(super) fn router(app: Arc<App>) -> Router {
     let mut router = Router::new()
         .route("/health", get(|| async { StatusCode::OK }))
         .route("/version", get(|| async { Json(json!({ "version": "0.32.0" })) }))
         .route("/v1/models", get(models))
-        .route("/v1/chat/completions", post(chat))
-        .route("/v1/completions", post(completion));
+        .route("/v1/chat/completions", generating(Call::chat, error::vllm))
+        .route("/v1/chat/completions/render", rendering(Call::chat))
+        .route("/v1/completions", generating(Call::completion, error::vllm))
+        .route("/v1/completions/render", rendering(Call::completion))
+        .route("/v1/embeddings", post(embed))
+        .route("/v1/responses", generating(Call::response, error::vllm))
+        .route("/v1/messages", generating(Call::message, error::anthropic))
+        .route("/v1/messages/count_tokens", post(count_tokens))
+        .route("/inference/v1/generate", generating(Call::tokens, error::vllm))
+        .route("/api/chat", generating(Call::ollama, error::ollama));
     if app.metrics.is_some() {
         router = router.route("/metrics", get(plain_metrics)).route("/metrics/", get(slash_metrics));
     }
@@ -87,18 +130,15 @@ async fn sign(State(app): State<Arc<App>>, request: Request, next: Next) -> Resp
 
 /// The handler's label; `None` for paths that vLLM does not count.
 fn handler_name(path: &str) -> Option<&'static str> {
-    match path {
-        "/health" | "/metrics" | "/metrics/" | "/version" => None,
-        "/v1/models" => Some("/v1/models"),
-        "/v1/chat/completions" => Some("/v1/chat/completions"),
-        "/v1/completions" => Some("/v1/completions"),
-        _ => Some("none"),
+    if matches!(path, "/health" | "/metrics" | "/metrics/" | "/version") {
+        return None;
     }
+    Some(COUNTED.iter().find(|route| **route == path).unwrap_or(&"none"))
 }
 
 async fn models(State(app): State<Arc<App>>) -> Response {
     let max_model_len = app.live.longest_request();
-    let created = unix_seconds();
+    let created = since_1970().as_secs();
     let model = |id: &String| {
         json!({
             "id": id, "object": "model", "created": created, "owned_by": "vllm", "root": app.models[0],
@@ -109,27 +149,90 @@ async fn models(State(app): State<Arc<App>>) -> Response {
         .into_response()
 }
 
-async fn chat(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let body = json_body(&headers, body)?;
-    let call = Call::chat(&body, app.live.longest_request())?;
-    answer(&app, call).await
+/// Reads a body into what the engine is asked; the number is the longest request in tokens.
+type Read = fn(&[u8], u32) -> Result<Call, ApiError>;
+type ToError = fn(&ApiError) -> Response;
+type Body = Result<Bytes, BytesRejection>;
+
+/// A route that generates, with its API's words for errors.
+fn generating(read: Read, to_error: ToError) -> MethodRouter<Arc<App>> {
+    post(async move |State(app): State<Arc<App>>, headers: HeaderMap, body: Body| {
+        generate(&app, &headers, body, read).await.unwrap_or_else(|error| to_error(&error))
+    })
 }
 
-async fn completion(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<Response, ApiError> {
-    let body = json_body(&headers, body)?;
-    let call = Call::completion(&body, app.live.longest_request())?;
-    answer(&app, call).await
+async fn generate(app: &App, headers: &HeaderMap, body: Body, read: Read) -> Result<Response, ApiError> {
+    let (asked, created) = (Instant::now(), since_1970());
+    let body = json_body(headers, body)?;
+    let call = read(&body, app.live.longest_request())?;
+    let model = app.model(call.model)?;
+    let manner = Manner { is_stream: call.is_stream, finish: call.finish };
+    let ticket = app.live.submit(&call.engine, manner)?;
+    let answer = Answer {
+        id: app.unique_id(id_prefix(call.form), ticket.id().0),
+        ticket,
+        asked,
+        created,
+        model,
+        form: call.form,
+        n_prompt: call.engine.prompt_tokens.len(),
+        finish: call.finish,
+        n_events: 0,
+    };
+    if call.is_stream { Ok(answer.stream()) } else { answer.body().await }
 }
 
-fn json_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Bytes, ApiError> {
+fn id_prefix(form: Form) -> &'static str {
+    match form {
+        Form::Chat(_) | Form::Message | Form::Ollama => "chatcmpl-",
+        Form::Completion(_) => "cmpl-",
+        Form::Response { .. } => "resp_",
+        Form::Tokens(_) => "generate-tokens-",
+    }
+}
+
+/// A route that shows what the one without `/render` would give the engine.
+fn rendering(read: Read) -> MethodRouter<Arc<App>> {
+    post(async move |State(app): State<Arc<App>>, headers: HeaderMap, body: Body| {
+        let body = json_body(&headers, body)?;
+        let limit = app.live.longest_request();
+        let mut call = read(&body, limit)?;
+        let model = app.model(call.model.take())?;
+        let now = since_1970();
+        let number = hash::mix(now.as_secs(), u64::from(now.subsec_nanos()));
+        let request_id = app.unique_id(id_prefix(call.form), number);
+        render(&call, &model, &request_id, limit).map(Json)
+    })
+}
+
+async fn embed(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+    let body = json_body(&headers, body)?;
+    let asked = Asked::read(&body, app.live.longest_request())?;
+    let model = app.model(asked.model)?;
+    let manner = Manner { is_stream: false, finish: Finish::Stop };
+    let tickets: Result<Vec<Ticket>, _> =
+        asked.inputs.iter().map(|input| app.live.submit(input, manner)).collect();
+    let tickets = tickets?;
+    let id = tickets.first().map_or(0, |ticket| ticket.id().0);
+    let title = Title {
+        id: app.unique_id("embd-", id),
+        created: since_1970().as_secs(),
+        model,
+        n_prompt: asked.inputs.iter().map(|input| input.prompt_tokens.len()).sum(),
+    };
+    embeddings::answer(tickets, title, asked.encoding).await
+}
+
+async fn count_tokens(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
+    let counted = || {
+        let (model, input_tokens) = messages::count(&json_body(&headers, body)?)?;
+        app.model(model)?;
+        Ok(Json(json!({ "input_tokens": input_tokens })).into_response())
+    };
+    counted().unwrap_or_else(|error| error::anthropic(&error))
+}
+
+fn json_body(headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
     let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     if !essence.eq_ignore_ascii_case(b"application/json") {
@@ -141,36 +244,12 @@ fn json_body(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result
     })
 }
 
-async fn answer(app: &App, call: Call) -> Result<Response, ApiError> {
-    let model = match call.model {
-        None => app.models[0].clone(),
-        Some(asked) if app.models.contains(&asked) => asked,
-        Some(asked) => return Err(ApiError::UnknownModel { asked, served: app.models.join(", ") }),
-    };
-    let manner = Manner { is_stream: call.stream.is_some(), finish: call.finish };
-    let ticket = app.live.submit(&call.engine, manner)?;
-    let unique = hash::mix(hash::of_text(app.name.to_str().unwrap_or_default()), ticket.id().0);
-    let answer = Answer {
-        id: format!("{}-{unique:016x}", if call.is_chat { "chatcmpl" } else { "cmpl" }),
-        ticket,
-        created: unix_seconds(),
-        model,
-        is_chat: call.is_chat,
-        n_prompt: call.engine.prompt_tokens.len(),
-        finish: call.finish,
-    };
-    match call.stream {
-        Some(usage) => Ok(answer.stream(usage)),
-        None => answer.body().await,
-    }
-}
-
 /// vLLM's own route, which knows no filter.
 async fn plain_metrics(State(app): State<Arc<App>>, Query(query): Query<Vec<(String, String)>>) -> Response {
     let names = wanted_names(query);
     match app.metrics {
         Some(MetricsFilter::Empty) if !names.is_empty() => page(String::new()),
-        _ => page(render(&app, None)),
+        _ => page(render_page(&app, None)),
     }
 }
 
@@ -179,8 +258,8 @@ async fn slash_metrics(State(app): State<Arc<App>>, Query(query): Query<Vec<(Str
     let names = wanted_names(query);
     match app.metrics {
         Some(MetricsFilter::Empty) if !names.is_empty() => page(String::new()),
-        Some(MetricsFilter::Honour) if !names.is_empty() => page(render(&app, Some(&names))),
-        _ => page(render(&app, None)),
+        Some(MetricsFilter::Honour) if !names.is_empty() => page(render_page(&app, Some(&names))),
+        _ => page(render_page(&app, None)),
     }
 }
 
@@ -192,7 +271,7 @@ fn page(text: String) -> Response {
     ([(header::CONTENT_TYPE, METRICS_TYPE)], text).into_response()
 }
 
-fn render(app: &App, only: Option<&[String]>) -> String {
+fn render_page(app: &App, only: Option<&[String]>) -> String {
     let http: Vec<(HttpLabels, u64)> = app.http.lock().iter().map(|(labels, n)| (*labels, *n)).collect();
     let (model_name, started) = (app.models[0].as_str(), app.started);
     app.live.read(|gauges, config, record| {
@@ -200,6 +279,6 @@ fn render(app: &App, only: Option<&[String]>) -> String {
     })
 }
 
-fn unix_seconds() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,5 +1,7 @@
 //! Servers over loopback, asked by an ordinary HTTP client.
 
+mod apis;
+
 use std::time::Duration;
 
 use reqwest::{Client, Response, StatusCode};
