@@ -112,3 +112,37 @@ async fn a_server_with_a_queue_is_avoided() {
     eventually("the queue is gone", async || (epp.metric(queue).await == Some(0.0)).then_some(())).await;
     envoy.assert_clean().await;
 }
+
+#[tokio::test]
+async fn other_apis_are_answered_through_envoy() {
+    let servers = servers(&["a", "b"], &[]).await;
+    let members: Vec<SocketAddr> = servers.iter().map(SimServer::addr).collect();
+    let epp = Epp::start(&members).await;
+    let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
+    ready(&epp, 2.0).await;
+    let messages = [user("Where does the river go?")];
+    let message = json!({"model": "sim-model", "max_tokens": 5, "messages": messages});
+    let mut streamed = message.clone();
+    streamed["stream"] = json!(true);
+    let stopped = "data: {\"type\":\"message_stop\"}";
+    for (path, body, media_type, ends_with) in [
+        ("/v1/messages", &message, "application/json", "\"cache_read_input_tokens\":0}}"),
+        ("/v1/messages", &streamed, "text/event-stream; charset=utf-8", stopped),
+        ("/v1/messages/count_tokens", &message, "application/json", "{\"input_tokens\":17}"),
+        ("/api/chat", &message, "application/x-ndjson", "\"eval_count\":64}"),
+    ] {
+        let post = client(Protocol::Http1).post(format!("{}{path}", envoy.http()));
+        let post = post.header("content-type", "application/json").body(body.to_string());
+        let answer = post.send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["content-type"]),
+            (200, &media_type.parse().unwrap())
+        );
+        let server = answer.headers()["x-sim-server"].to_str().unwrap().to_owned();
+        assert!(servers.iter().any(|known| known.name() == server), "{path}: {server}");
+        let text = answer.text().await.unwrap();
+        assert!(text.trim_end().ends_with(ends_with), "{path}: {text}");
+    }
+    envoy.assert_clean().await;
+    epp.wait_until_idle().await;
+}
