@@ -79,10 +79,10 @@ class Chat:
 class Exchange:
     """A request and its answer, as a context."""
 
-    def __init__(self, port, body, request_id):
+    def __init__(self, port, body, request_id, path="/v1/chat/completions"):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
         headers = {"content-type": "application/json", "x-request-id": request_id}
-        self.connection.request("POST", "/v1/chat/completions", body, headers)
+        self.connection.request("POST", path, body, headers)
 
     def __enter__(self):
         return self.connection.getresponse()

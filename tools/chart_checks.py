@@ -13,9 +13,10 @@ import sys
 import tempfile
 
 import go_tools
-from chart_expectations import NAMESPACE, NAME, RELEASE, SPECIAL, X_K8S, Objects, expect, has_config, has_rights
+import python_tools
+from chart_expectations import NAMESPACE, NAME, RELEASE, SPECIAL, X_K8S, Objects, has_config, has_rights
 from chart_expectations import holds_together
-from checks import Failed, Skipped, run
+from checks import Failed, Skipped, expect, run
 from image_checks import ENDPOINTS, start_and_stop, write
 
 ROOT = go_tools.ROOT
@@ -210,14 +211,10 @@ class Chart:
 
 def find_yaml():
     """PyYAML, from this machine or from PyPI."""
-    folder = os.path.join(go_tools.TARGET, "tools", "python")
-    sys.path.append(folder)
     try:
         import yaml
     except ImportError:
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", folder, PYYAML]
-        if subprocess.run(pip, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode != 0:
-            raise Skipped("there is no PyYAML, and pip cannot install it")
+        sys.path.append(python_tools.install(PYYAML))
         import yaml
     return yaml
 

@@ -3,17 +3,12 @@
 import os
 import re
 
-from checks import Failed
+from checks import Failed, expect
 from go_tools import ROOT
 
 RELEASE, NAMESPACE = "llama", "prod"
 NAME = RELEASE + "-epp"
 X_K8S = "inference.networking.x-k8s.io"
-
-
-def expect(what, found, wanted):
-    if found != wanted:
-        raise Failed("%s: %r, expected %r" % (what, found, wanted))
 
 
 class Objects:

@@ -11,6 +11,11 @@ class Skipped(Exception):
     """Why there is nothing to be said."""
 
 
+def expect(what, found, wanted):
+    if found != wanted:
+        raise Failed("%s: %r, expected %r" % (what, found, wanted))
+
+
 def run(subject, checks):
     """Runs (name, function) one after the other; a function returns what it found. Returns the exit status."""
     results = {"passed": 0, "failed": 0, "skipped": 0}
