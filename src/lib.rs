@@ -16,6 +16,7 @@ pub mod tls;
 pub mod admission;
 pub mod control_headers;
 pub mod director;
+pub mod model_names;
 pub mod pipeline;
 pub mod pool;
 pub mod raw_request;

@@ -56,6 +56,7 @@ const BANS: &[Ban] = &[
 const PURE: &[&str] = &[
     "src/admission.rs",
     "src/control_headers.rs",
+    "src/model_names.rs",
     "src/raw_request.rs",
     "src/scheduling.rs",
     "src/scheduling/*",
