@@ -379,6 +379,11 @@ fn verdict(routed: Routed, unseen_bytes: Option<usize>, hint: DestinationHint) -
         length.map(|(body, unseen)| ("content-length".to_owned(), (body.len() + unseen).to_string()));
     let mut set: Vec<_> = length.into_iter().collect();
     set.extend(made_request_id.map(|id| ("x-request-id".to_owned(), id)));
-    let pick = Pick { edits: HeaderEdits { set, remove: remove_headers }, destination, hint, scores };
+    let pick = Pick {
+        edits: HeaderEdits { set, remove: remove_headers },
+        destination: Some(destination),
+        hint,
+        scores,
+    };
     (Verdict { pick, body, body_changed }, ticket)
 }

@@ -126,7 +126,7 @@ impl Play {
             self.envoy.expects(range.clone(), &replacement);
             OutgoingBody::spliced(&body, range, Bytes::from(replacement))
         });
-        let pick = Pick { destination: envoy::PICKED.to_owned(), ..Pick::default() };
+        let pick = Pick { destination: Some(envoy::PICKED.to_owned()), ..Pick::default() };
         let replies = self.exchange.decided(Verdict { pick, body, body_changed });
         if came {
             self.envoy.takes(replies);

@@ -55,13 +55,13 @@ fn header(key: String, value: String) -> HeaderValueOption {
     HeaderValueOption { header: Some(header), ..HeaderValueOption::default() }
 }
 
-/// What the pick adds to the answer of a request: the destination as header and as metadata, and other edits.
+/// What a verdict adds to the answer of a request: the destination as header and as metadata, and other edits.
 #[derive(Clone, Debug, Default)]
 pub struct Pick {
     /// Header changes beside the destination's.
     pub edits: HeaderEdits,
-    /// Value of the destination header and metadata.
-    pub destination: String,
+    /// Value of the destination header and metadata; `None` leaves both out.
+    pub destination: Option<String>,
     /// How both are named.
     pub hint: DestinationHint,
     /// `ip:port` and score of every candidate, for the metadata; empty when they are not emitted.
@@ -69,20 +69,12 @@ pub struct Pick {
 }
 
 impl Pick {
-    fn into_common(self) -> (CommonResponse, Struct) {
+    fn into_common(self) -> (CommonResponse, Option<Struct>) {
         let mut edits = self.edits;
-        edits.set.insert(0, (self.hint.key().to_owned(), self.destination.clone()));
-        let destination = value(Kind::StringValue(self.destination));
-        let mut fields = vec![(self.hint.key().to_owned(), destination)];
-        if !self.scores.is_empty() {
-            let scores = self.scores.into_iter().map(|(at, score)| (at, value(Kind::NumberValue(score))));
-            fields.push((SCORES.to_owned(), structure(scores)));
-        }
-        let fields = match self.hint.namespace() {
-            Some(namespace) => [(namespace.to_owned(), structure(fields))].into(),
-            None => fields.into_iter().collect(),
-        };
-        let metadata = Struct { fields };
+        let metadata = self.destination.map(|destination| {
+            edits.set.insert(0, (self.hint.key().to_owned(), destination.clone()));
+            metadata(&self.hint, destination, self.scores)
+        });
         let common = CommonResponse {
             header_mutation: edits.into_mutation(),
             clear_route_cache: true,
@@ -90,6 +82,19 @@ impl Pick {
         };
         (common, metadata)
     }
+}
+
+fn metadata(hint: &DestinationHint, destination: String, scores: Vec<(String, f64)>) -> Struct {
+    let mut fields = vec![(hint.key().to_owned(), value(Kind::StringValue(destination)))];
+    if !scores.is_empty() {
+        let scores = scores.into_iter().map(|(at, score)| (at, value(Kind::NumberValue(score))));
+        fields.push((SCORES.to_owned(), structure(scores)));
+    }
+    let fields = match hint.namespace() {
+        Some(namespace) => [(namespace.to_owned(), structure(fields))].into(),
+        None => fields.into_iter().collect(),
+    };
+    Struct { fields }
 }
 
 fn value(kind: Kind) -> Value {
@@ -118,7 +123,7 @@ pub fn headers(direction: Direction, edits: HeaderEdits) -> ProcessingResponse {
 pub fn picked_headers(pick: Pick) -> ProcessingResponse {
     let (common, metadata) = pick.into_common();
     let mut answer = answer(Response::RequestHeaders(HeadersResponse { response: Some(common) }));
-    answer.dynamic_metadata = Some(metadata);
+    answer.dynamic_metadata = metadata;
     answer
 }
 
@@ -128,7 +133,7 @@ pub fn picked_body(pick: Pick, replacement: Option<OutgoingBody>) -> ProcessingR
     common.body_mutation =
         replacement.map(|body| BodyMutation { mutation: Some(Mutation::Body(body.into_contiguous())) });
     let mut answer = answer(Response::RequestBody(BodyResponse { response: Some(common) }));
-    answer.dynamic_metadata = Some(metadata);
+    answer.dynamic_metadata = metadata;
     answer
 }
 
@@ -388,7 +393,7 @@ mod tests {
             let hint = DestinationHint::new(key, namespace).expect(&case);
             let at = || "10.0.0.1:8000".to_owned();
             let scored = if scores { vec![(at(), 0.5)] } else { Vec::new() };
-            let pick = Pick { destination: at(), hint, scores: scored, ..Pick::default() };
+            let pick = Pick { destination: Some(at()), hint, scores: scored, ..Pick::default() };
             let mut want = vec![(key.to_owned(), value(Kind::StringValue(at())))];
             if scores {
                 want.push((SCORES.to_owned(), structure([(at(), value(Kind::NumberValue(0.5)))])));

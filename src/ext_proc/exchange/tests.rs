@@ -80,7 +80,7 @@ fn feed(exchange: &mut Exchange, message: ProcessingRequest, rewrite: bool) -> V
                     OutgoingBody::unchanged(body)
                 }
             });
-            let pick = Pick { destination: PICKED.into(), ..Pick::default() };
+            let pick = Pick { destination: Some(PICKED.into()), ..Pick::default() };
             exchange.decided(Verdict { pick, body, body_changed: rewrite })
         }
     };
@@ -300,7 +300,7 @@ proptest! {
             match exchange.on_message(message) {
                 Ok(Step::Decide(_)) if reject => drop(exchange.rejected(Rejection::NoEndpoints.page(COMPAT))),
                 Ok(Step::Decide(undecided)) => {
-                    let pick = Pick { destination: PICKED.into(), ..Pick::default() };
+                    let pick = Pick { destination: Some(PICKED.into()), ..Pick::default() };
                     let body = undecided.finish().body.map(OutgoingBody::unchanged);
                     exchange.decided(Verdict { pick, body, body_changed: false }).for_each(drop);
                 }

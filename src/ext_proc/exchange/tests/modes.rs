@@ -89,7 +89,7 @@ fn a_pick_waits_for_streamed_chunks_only_as_long_as_it_may() {
         let raw = undecided.finish();
         assert!(raw.more && raw.body.is_some() == (chunks > 0));
         let body = raw.body.map(|body| OutgoingBody::spliced(&body, 0..1, Bytes::from_static(b"new")));
-        let pick = Pick { destination: PICKED.into(), ..Pick::default() };
+        let pick = Pick { destination: Some(PICKED.into()), ..Pick::default() };
         let answers: Vec<_> = exchange.decided(Verdict { pick, body, body_changed: true }).collect();
         assert_eq!(answers.len(), 1 + chunks, "headers, and each chunk");
         let mutation = |answer: &ProcessingResponse| match &answer.response {
