@@ -10,6 +10,7 @@ mod envelope;
 mod events;
 pub(crate) mod generic;
 pub mod json;
+pub mod model;
 pub mod openai;
 pub(crate) mod passthrough;
 pub(crate) mod token_ids;

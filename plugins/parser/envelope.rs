@@ -13,18 +13,26 @@ pub(super) trait Members {
 /// Reads the request in `body`, its prompt excepted, and lets `members` read what is left. Of duplicate keys the last
 /// wins, as in the model servers.
 pub(super) fn read(body: &RequestBody<'_>, members: &mut impl Members) -> Result<ParsedRequest, ParseError> {
-    let bytes: &[u8] = body.bytes;
+    read_bytes(body.bytes, body.whole, members)
+}
+
+/// The same of bytes, which may be only the beginning of a request.
+pub(super) fn read_bytes(
+    bytes: &[u8],
+    whole: bool,
+    members: &mut impl Members,
+) -> Result<ParsedRequest, ParseError> {
     let mut request = ParsedRequest::default();
     let valid = match std::str::from_utf8(bytes) {
         Ok(_) => bytes,
         // What was cut within a character ends before it.
-        Err(error) if !body.whole && error.error_len().is_none() => &bytes[..error.valid_up_to()],
+        Err(error) if !whole && error.error_len().is_none() => &bytes[..error.valid_up_to()],
         Err(_) => return Err(ParseError::NotAnObject("it is not UTF-8".to_owned())),
     };
-    let mut scanner = if body.whole { Scanner::new(valid) } else { Scanner::of_beginning(valid) };
+    let mut scanner = if whole { Scanner::new(valid) } else { Scanner::of_beginning(valid) };
     match read_members(&mut scanner, &mut request, members) {
         Ok(()) => Ok(request),
-        Err(_) if !body.whole => {
+        Err(_) if !whole => {
             // What was not seen may hold the model.
             if request.model.is_none() {
                 request.model_place = ModelPlace::Nowhere;
