@@ -9,6 +9,7 @@ pub mod parser;
 mod picker;
 pub mod prefix;
 mod profile;
+mod reporter;
 mod scorer;
 
 #[cfg(test)]
@@ -39,6 +40,7 @@ pub const BUILT_IN: &[PluginType] = &[
     parser::generic::TYPE,
     parser::passthrough::TYPE,
     discovery::file::TYPE,
+    reporter::llm_request_costs::TYPE,
 ];
 
 #[cfg(test)]
@@ -67,6 +69,7 @@ mod tests {
                 (Kind::ProfileHandler, plugin.profile_handler.is_some()),
                 (Kind::Parser, plugin.parser.is_some()),
                 (Kind::Discovery, plugin.discovery.is_some()),
+                (Kind::Reporter, plugin.reporter.is_some()),
             ] {
                 assert_eq!(has, built_in.kinds.contains(&kind), "{} {kind:?}", built_in.name);
             }

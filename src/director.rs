@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use epp_framework::endpoint::Cost;
 use epp_framework::lifecycle::Hook;
-use epp_framework::parsing::{ModelPlace, ParsedRequest, RequestBody};
+use epp_framework::parsing::{ModelPlace, ParsedRequest, Parser, RequestBody};
 use epp_framework::prompt::BYTES_PER_TOKEN;
 use epp_framework::request::InferenceRequest;
 use epp_framework::snapshot::Snapshot;
@@ -141,7 +141,7 @@ impl Director {
     ) -> Result<Picked, Rejection> {
         let pool = &self.pool;
         let pipeline = pool.pipeline();
-        let (parsed, asked) = self.read(raw, &pipeline)?;
+        let (parsed, parser) = self.read(raw, &pipeline)?;
         let splice = self.resolve(raw, parsed, request)?;
         if raw.headless {
             return Err(Rejection::HeadersUnseen);
@@ -167,7 +167,16 @@ impl Director {
         let model = pool.metrics.model(&request.model, &request.target_model);
         let body = raw.body.as_deref().unwrap_or_default();
         model.count_request(outgoing_bytes(body, splice.as_ref()) + raw.unseen_bytes().unwrap_or(0));
-        let ticket = Ticket::routed(pool.clone(), model, asked, placed.reservations, received);
+        let asked = Asked {
+            received,
+            pipeline,
+            parser,
+            path: raw.path().to_owned(),
+            stream: request.stream,
+            model: std::mem::take(&mut request.model),
+            target_model: std::mem::take(&mut request.target_model),
+        };
+        let ticket = Ticket::routed(pool.clone(), model, asked, placed.reservations);
         Ok(Picked { ticket, destination: placed.destination, scores: placed.scores, splice })
     }
 
@@ -178,7 +187,11 @@ impl Director {
     }
 
     /// Reads what there is of the body. One that was not seen whole cannot be found faulty.
-    fn read(&self, raw: &RawRequest, pipeline: &Pipeline) -> Result<(ParsedRequest, Asked), Rejection> {
+    fn read(
+        &self,
+        raw: &RawRequest,
+        pipeline: &Pipeline,
+    ) -> Result<(ParsedRequest, Arc<dyn Parser>), Rejection> {
         let path = raw.path();
         let Some(parser) = pipeline.parser(path) else {
             return Err(Rejection::NoParser { path: path.to_owned() });
@@ -194,8 +207,7 @@ impl Director {
                 .map_err(Rejection::Unreadable)?
         };
         parsed.needs_model &= !raw.more;
-        let asked = Asked { parser: parser.clone(), path: path.to_owned(), stream: parsed.stream };
-        Ok((parsed, asked))
+        Ok((parsed, parser.clone()))
     }
 
     /// Objective → priority, model rewrite, request id. Says what of the body changes, if the model does.

@@ -22,6 +22,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
     ExternalProcessor, ExternalProcessorServer,
 };
 use envoy_types::pb::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
+use epp_framework::lifecycle::Attribute;
 use epp_framework::request::InferenceRequest;
 use epp_framework::time::Timestamp;
 use futures_util::{FutureExt, Stream, stream};
@@ -286,8 +287,8 @@ impl Session {
                     self.replies = self.exchange.rejected(page);
                 }
                 Step::Observe(part, chunk) => {
-                    self.observe(&part, &chunk);
-                    self.replies = self.exchange.answer_response(&part, chunk);
+                    let attributes = self.observe(&part, &chunk);
+                    self.replies = self.exchange.answer_response(&part, chunk).reporting(attributes);
                 }
             }
         }
@@ -330,8 +331,9 @@ impl Session {
         decided.await.map_err(|_| Status::internal("internal error"))
     }
 
-    /// Lets the ticket see a part of the answer. An answer whose request we never saw gets a ticket that holds nothing.
-    fn observe(&mut self, part: &ResponsePart, chunk: &[u8]) {
+    /// Lets the ticket see a part of the answer, at whose end there may be something to tell. An answer whose request we
+    /// never saw gets a ticket that holds nothing.
+    fn observe(&mut self, part: &ResponsePart, chunk: &[u8]) -> Vec<Attribute> {
         let ticket = self.ticket.get_or_insert_with(|| self.director.unrouted_ticket());
         match part {
             ResponsePart::Headers(head) => ticket.on_response_headers(head),
@@ -339,10 +341,12 @@ impl Session {
             ResponsePart::Trailers => {}
         }
         if self.exchange.response_ended() {
-            ticket.complete();
-        } else if self.exchange.response_goes_unseen() {
+            return ticket.complete();
+        }
+        if self.exchange.response_goes_unseen() {
             ticket.complete_when_dropped();
         }
+        Vec::new()
     }
 }
 

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use epp_framework::endpoint::EndpointId;
-use epp_framework::lifecycle::{Hook, Observer, PrefixHit, PrefixReport, Producer};
+use epp_framework::lifecycle::{
+    AnswerFacts, Hook, Observer, PrefixHit, PrefixReport, Producer, Report, Reporter,
+};
 use epp_framework::parameters::Parameters;
 use epp_framework::parsing::Parser;
 use epp_framework::plugin::{BuildContext, Discovery, Plugin};
@@ -42,6 +44,7 @@ pub struct Pipeline {
     producers: Vec<Arc<dyn Producer>>,
     observers: Vec<Arc<dyn Observer>>,
     prefix_reports: Vec<Arc<dyn PrefixReport>>,
+    reporters: Vec<Arc<dyn Reporter>>,
     /// Which instance does which step.
     steps: Vec<(Step, usize)>,
     durations: Durations,
@@ -71,6 +74,7 @@ impl Pipeline {
         let observers = instances.iter().filter_map(|instance| instance.plugin.observer.clone()).collect();
         let prefix_reports =
             instances.iter().filter_map(|instance| instance.plugin.prefix_report.clone()).collect();
+        let reporters = instances.iter().filter_map(|instance| instance.plugin.reporter.clone()).collect();
         let mut request_headers: Vec<_> =
             instances.iter().flat_map(|instance| instance.plugin.request_headers).copied().collect();
         request_headers.sort_unstable();
@@ -87,6 +91,7 @@ impl Pipeline {
             observers,
             prefix_reports,
             parsers,
+            reporters,
             request_headers,
             discovery,
         }
@@ -133,6 +138,15 @@ impl Pipeline {
     /// Observes what a step took.
     pub fn observe(&self, step: Step, took: Duration) {
         self.durations.observe(step, took);
+    }
+
+    /// What the reporters say of an answer.
+    pub fn report(&self, facts: &AnswerFacts<'_>) -> Report {
+        let mut report = Report::default();
+        for reporter in &self.reporters {
+            reporter.report(facts, &mut report);
+        }
+        report
     }
 
     /// What each prefix index knew of the request at `endpoint` before it was decided.

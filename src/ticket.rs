@@ -5,32 +5,43 @@
 
 use std::sync::Arc;
 
+use epp_framework::answer::Usage;
 use epp_framework::endpoint::Reservation;
+use epp_framework::lifecycle::{AnswerFacts, Attribute};
 use epp_framework::parsing::{Answer, AnswerEnd, AnswerHead, AnswerReader, Parser};
 use epp_framework::time::Timestamp;
 use epp_plugins::parser::answer::JsonAnswer;
 
 use crate::metrics::{ModelMetrics, Outcome};
+use crate::pipeline::Pipeline;
 use crate::pool::PoolState;
 use crate::raw_request::ResponseHead;
 use crate::scheduling::Reservations;
 
-/// What was asked, as far as the answer depends on it.
+/// What was asked, as far as its answer depends on it.
 pub struct Asked {
-    /// Who read the request, and reads the answer.
+    /// When.
+    pub received: Timestamp,
+    /// What decided it.
+    pub pipeline: Arc<Pipeline>,
+    /// Who read it, and reads the answer.
     pub parser: Arc<dyn Parser>,
-    /// Path of the request.
+    /// Path without query.
     pub path: String,
     /// Whether the answer was asked for piece by piece.
     pub stream: bool,
+    /// Model that the client asked for.
+    pub model: String,
+    /// Model that the server was asked for.
+    pub target_model: String,
 }
 
 /// A request under way.
 pub struct Ticket {
     pool: Arc<PoolState>,
     model: Arc<ModelMetrics>,
-    /// What a routed request asked for, and when it was received.
-    asked: Option<(Asked, Timestamp)>,
+    /// What a routed request asked for.
+    asked: Option<Asked>,
     /// What a routed request holds, for as long as it counts as running.
     running: Option<Reservations>,
     begun: bool,
@@ -54,16 +65,14 @@ enum Ending {
 }
 
 impl Ticket {
-    /// Of a request that was routed and received at `received`; holds what it reserved.
+    /// Of a request that was routed; holds what it reserved.
     pub fn routed(
         pool: Arc<PoolState>,
         model: Arc<ModelMetrics>,
         asked: Asked,
         reservations: Reservations,
-        received: Timestamp,
     ) -> Self {
-        let (asked, running) = (Some((asked, received)), Some(reservations));
-        Self::new(pool, model, asked, running)
+        Self::new(pool, model, Some(asked), Some(reservations))
     }
 
     /// Of a request without a body, or of an answer whose request was never seen; holds nothing.
@@ -75,7 +84,7 @@ impl Ticket {
     fn new(
         pool: Arc<PoolState>,
         model: Arc<ModelMetrics>,
-        asked: Option<(Asked, Timestamp)>,
+        asked: Option<Asked>,
         running: Option<Reservations>,
     ) -> Self {
         Self {
@@ -102,7 +111,7 @@ impl Ticket {
         }
         let answer = |stream| AnswerHead { content_type: &head.content_type, stream };
         self.reader = match &self.asked {
-            Some((asked, _)) => asked.parser.answer(&asked.path, &answer(asked.stream)),
+            Some(asked) => asked.parser.answer(&asked.path, &answer(asked.stream)),
             None => Some(Box::new(JsonAnswer::new(&answer(false)))),
         };
     }
@@ -127,8 +136,8 @@ impl Ticket {
         let now = self.pool.clock.now();
         match (self.output_at.replace(now), &self.asked) {
             (Some(before), _) => self.model.observe_inter_token(now.since(before)),
-            (None, Some((_, received))) => {
-                self.model.observe_first_token(now.since(*received));
+            (None, Some(asked)) => {
+                self.model.observe_first_token(now.since(asked.received));
                 self.running.iter_mut().flatten().for_each(Reservation::first_token);
             }
             (None, None) => {}
@@ -136,19 +145,30 @@ impl Ticket {
     }
 
     /// The answer is complete. Everything held is given back now, not when the stream closes.
-    pub fn complete(&mut self) {
+    ///
+    /// Returns what the gateway is told of it: nothing unless a routed request's answer reported usage, and only once.
+    pub fn complete(&mut self) -> Vec<Attribute> {
         if std::mem::replace(&mut self.ending, Ending::Complete) == Ending::Complete {
-            return;
+            return Vec::new();
         }
         self.release();
         let Answer { usage, end } =
             self.reader.take().map_or_else(Answer::default, |mut reader| reader.finish());
-        let usage = usage.unwrap_or_default();
-        self.model.observe_usage(&usage);
-        let Some((_, received)) = &self.asked else { return };
-        let took = self.pool.clock.now().since(*received);
-        self.model.observe_response(took, self.response_bytes, usage.completion_tokens.unwrap_or(0));
-        let outcome = match end {
+        let counts = usage.unwrap_or_default();
+        self.model.observe_usage(&counts);
+        let Some(asked) = &self.asked else { return Vec::new() };
+        let took = self.pool.clock.now().since(asked.received);
+        self.model.observe_response(took, self.response_bytes, counts.completion_tokens.unwrap_or(0));
+        let outcome = self.outcome(end);
+        self.model.count_answer(outcome);
+        usage
+            .filter(|_| outcome != Outcome::Failed)
+            .map(|usage| self.report(asked, &usage))
+            .unwrap_or_default()
+    }
+
+    fn outcome(&self, end: AnswerEnd) -> Outcome {
+        match end {
             _ if self.status.is_some_and(|status| status >= 400) => Outcome::Failed,
             AnswerEnd::Complete => Outcome::Complete,
             AnswerEnd::Truncated => Outcome::Truncated,
@@ -157,8 +177,18 @@ impl Ticket {
                 self.pool.metrics.count_unread("response", "unreadable");
                 Outcome::Complete
             }
+        }
+    }
+
+    fn report(&self, asked: &Asked, usage: &Usage) -> Vec<Attribute> {
+        let facts = AnswerFacts {
+            usage,
+            model: &asked.model,
+            target_model: &asked.target_model,
+            pool: &self.pool.name,
+            namespace: &self.pool.namespace,
         };
-        self.model.count_answer(outcome);
+        asked.pipeline.report(&facts).attributes
     }
 
     /// The rest of the answer will not be seen: it counts as complete when the ticket is dropped.
@@ -177,7 +207,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         match self.ending {
-            Ending::Unseen => self.complete(),
+            Ending::Unseen => {
+                self.complete();
+            }
             Ending::Awaited if self.asked.is_some() => self.model.count_answer(Outcome::Aborted),
             Ending::Awaited | Ending::Complete => {}
         }

@@ -1,5 +1,6 @@
 //! What happens to a request around its decision, and to endpoints around requests.
 
+use crate::answer::Usage;
 use crate::endpoint::EndpointId;
 use crate::request::InferenceRequest;
 use crate::snapshot::Snapshot;
@@ -42,4 +43,45 @@ pub struct PrefixHit {
 pub trait Observer: Send + Sync {
     /// The endpoint left the pool. Its slot is given to another endpoint only after every observer returned.
     fn on_endpoint_removed(&self, endpoint: EndpointId);
+}
+
+/// What is known of an answer that has ended, and of the request it answers.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerFacts<'a> {
+    /// The counts that the model server reported; an answer without any is told to nobody.
+    pub usage: &'a Usage,
+    /// Model that the client asked for.
+    pub model: &'a str,
+    /// Model that the server was asked for.
+    pub target_model: &'a str,
+    /// Name of the pool.
+    pub pool: &'a str,
+    /// Its namespace.
+    pub namespace: &'a str,
+}
+
+/// Says numbers of an answer, which the gateway gets as dynamic metadata with the answer's end.
+pub trait Reporter: Send + Sync {
+    /// Adds what there is to say. Called once per request, when its answer has come whole and reported usage.
+    fn report(&self, facts: &AnswerFacts<'_>, report: &mut Report);
+}
+
+/// What reporters say of one answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// In the order they were said; of two with the same key in the same namespace the last counts.
+    pub attributes: Vec<Attribute>,
+    /// How many more there would be, could they have been computed.
+    pub n_errors: u64,
+}
+
+/// One number, and the place in the metadata where it belongs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Namespace of the metadata.
+    pub namespace: String,
+    /// Key in there.
+    pub key: String,
+    /// The number.
+    pub value: u64,
 }

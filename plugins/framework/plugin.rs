@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::lifecycle::{Observer, PrefixReport, Producer};
+use crate::lifecycle::{Observer, PrefixReport, Producer, Reporter};
 use crate::parameters::{Parameter, Parameters};
 use crate::parsing::Parser;
 use crate::scheduling::{Commit, Filter, Picker, ProfileHandler, Scorer};
@@ -28,6 +28,8 @@ pub struct Plugin {
     pub commit: Option<Arc<dyn Commit>>,
     /// Is told of every endpoint that leaves.
     pub observer: Option<Arc<dyn Observer>>,
+    /// Reports numbers of every answer to the gateway; a default one does where none is declared.
+    pub reporter: Option<Arc<dyn Reporter>>,
     /// Tells of its prefix index.
     pub prefix_report: Option<Arc<dyn PrefixReport>>,
     /// Reads the requests of some paths; used if the configuration's request handler lists it.
@@ -112,6 +114,8 @@ pub enum Kind {
     Parser,
     /// See [`Plugin::discovery`].
     Discovery,
+    /// See [`Plugin::reporter`].
+    Reporter,
 }
 
 /// What a plugin may ask for while it is built.

@@ -9,7 +9,7 @@ pub fn model_of(body: &[u8]) -> Option<String> {
     read(body, true)
 }
 
-/// The same of a body that breaks off: the last that came whole.
+/// The same of a body that breaks off, if the last one came whole.
 pub fn model_of_beginning(body: &[u8]) -> Option<String> {
     read(body, false)
 }
@@ -67,7 +67,7 @@ mod tests {
             (r#"{"model":"m""#, Some("m")),
             (r#"{"model":"m"#, None),
             (r#"{"messages":[{"role":"user"},"#, None),
-            (r#"{"model":"first","model":"la"#, Some("first")),
+            (r#"{"model":"first","model":"la"#, None),
             ("{", None),
             ("", None),
             ("model=m", None),

@@ -19,6 +19,7 @@ use crate::config::{EndpointPickerConfig, PluginSpec, ProfileSpec, read_into};
 const DEFAULT_PROFILE: &str = "default";
 const DEFAULT_HANDLER: &str = "single-profile-handler";
 const DEFAULT_PICKER: &str = "max-score-picker";
+const DEFAULT_REPORTER: &str = "llm-request-costs";
 
 /// Weight of a scorer that is referenced without one.
 const DEFAULT_WEIGHT: f64 = 1.0;
@@ -154,6 +155,7 @@ impl<'a> Composer<'a> {
             self.warn_of_unreferenced();
             profiles
         };
+        self.default_reporter();
         self.review(profiles.iter().flatten(), discovery, &parsers);
         // An entry that was told about is missing from the lists; the rest cannot stand without it.
         let complete = n_declared == config.plugins.len();
@@ -269,6 +271,13 @@ impl<'a> Composer<'a> {
         match self.all_of(Kind::Picker).first() {
             Some(&picker) => Some(picker),
             None => self.inject(DEFAULT_PICKER),
+        }
+    }
+
+    /// Injects the reporter of a file that declares none, if the binary has it.
+    fn default_reporter(&mut self) {
+        if self.all_of(Kind::Reporter).is_empty() && self.find_type(DEFAULT_REPORTER).is_some() {
+            self.inject(DEFAULT_REPORTER);
         }
     }
 

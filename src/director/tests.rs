@@ -9,6 +9,7 @@ use crate::datastore;
 use crate::discovery::Change;
 use crate::discovery::index::rewrites::{ModelRewrite, RewriteRule, RewriteTarget, Rewrites};
 use crate::pool;
+use crate::raw_request::ResponseHead;
 
 /// A director of a pool of one endpoint.
 fn director() -> Director {
@@ -61,6 +62,56 @@ async fn a_requests_duration_is_from_its_headers_to_the_end_of_its_answer() {
             format!("inference_model_{name}_sum{{model_name=\"m\",target_model_name=\"m\"}} {seconds}\n");
         assert!(page.contains(&line), "{line}{page}");
     }
+}
+
+/// What a request for the model `m` reports of this answer; `complete` is asked twice, as a gateway that sends trailers
+/// behind a whole body has it.
+fn reported(head: &ResponseHead, answer: &str) -> Vec<(String, String, u64)> {
+    let director = director();
+    let body = Bytes::from_static(br#"{"model":"m","prompt":"p"}"#);
+    let raw = RawRequest { body: Some(body), ..RawRequest::default() };
+    let mut ticket = director.decide(raw, director.now()).expect("there is an endpoint").ticket;
+    ticket.on_response_headers(head);
+    ticket.on_response_chunk(answer.as_bytes());
+    let mut attributes = ticket.complete();
+    attributes.extend(ticket.complete());
+    attributes.into_iter().map(|told| (told.namespace, told.key, told.value)).collect()
+}
+
+#[test]
+fn what_an_answer_cost_is_reported_once_if_the_server_said_it() {
+    let costs = |costs: &[(&str, u64)]| -> Vec<_> {
+        let one =
+            |&(key, tokens): &(&str, u64)| ("io.envoy.ai_gateway".into(), format!("llm_{key}_token"), tokens);
+        costs.iter().map(one).collect()
+    };
+    let usage = r#""usage":{"prompt_tokens":7,"total_tokens":12,"completion_tokens":5}"#;
+    let counted = costs(&[("input", 7), ("output", 5), ("total", 12)]);
+    let (json, sse) = ("application/json", "text/event-stream");
+    for (content_type, answer, want) in [
+        (json, format!("{{{usage}}}"), counted.clone()),
+        (sse, format!("data: {{{usage}}}\n\ndata: [DONE]\n\n"), counted),
+        (sse, format!("data: {{{usage}}}\n\ndata: {{\"error\":{{}}}}\n\n"), Vec::new()),
+        (
+            json,
+            r#"{"usage":{"prompt_tokens":7}}"#.into(),
+            costs(&[("input", 7), ("output", 0), ("total", 7)]),
+        ),
+        (json, r#"{"error":{"message":"no"}}"#.into(), Vec::new()),
+        (sse, "data: [DONE]\n\n".into(), Vec::new()),
+    ] {
+        let head = ResponseHead { content_type: content_type.into(), ..ResponseHead::default() };
+        assert_eq!(reported(&head, &answer), want, "{answer}");
+        let failed = ResponseHead { status: Some(500), ..head };
+        assert_eq!(reported(&failed, &answer), [], "{answer}");
+    }
+}
+
+#[test]
+fn an_answer_without_its_request_reports_nothing() {
+    let mut ticket = director().unrouted_ticket();
+    ticket.on_response_chunk(br#"{"usage":{"prompt_tokens":1}}"#);
+    assert_eq!(ticket.complete(), []);
 }
 
 #[test]

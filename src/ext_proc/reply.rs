@@ -3,6 +3,8 @@
 //! Header values go into `raw_value` (Envoy empties a header that comes in `value`); bodies go in pieces of at most
 //! [`PIECE_BYTES`], made one at a time, so that a long body is never held twice.
 
+use std::collections::{BTreeMap, HashMap};
+
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::ext_proc::v3::{
@@ -12,6 +14,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
 };
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::protobuf::{Struct, Value, value::Kind};
+use epp_framework::lifecycle::Attribute;
 
 use super::destination::{DestinationHint, SCORES};
 use crate::rejection::ErrorPage;
@@ -103,6 +106,17 @@ fn value(kind: Kind) -> Value {
 
 fn structure(fields: impl IntoIterator<Item = (String, Value)>) -> Value {
     value(Kind::StructValue(Struct { fields: fields.into_iter().collect() }))
+}
+
+/// Metadata of numbers by namespace and key; `None` when there are none.
+fn reported(attributes: Vec<Attribute>) -> Option<Struct> {
+    let mut namespaces: BTreeMap<String, Vec<(String, Value)>> = BTreeMap::new();
+    for Attribute { namespace, key, value: number } in attributes {
+        namespaces.entry(namespace).or_default().push((key, value(Kind::NumberValue(number as f64))));
+    }
+    let fields: HashMap<_, _> =
+        namespaces.into_iter().map(|(namespace, fields)| (namespace, structure(fields))).collect();
+    (!fields.is_empty()).then_some(Struct { fields })
 }
 
 fn answer(response: Response) -> ProcessingResponse {
@@ -226,6 +240,8 @@ pub struct Replies {
     pieces: Option<Pieces>,
     chunks: Chunks,
     last: Option<ProcessingResponse>,
+    /// What the last of them carries.
+    metadata: Option<Struct>,
 }
 
 #[derive(Debug)]
@@ -304,6 +320,13 @@ impl Replies {
         pieces + self.chunks.replacement.as_ref().map_or(0, OutgoingBody::len)
     }
 
+    /// Has the last answer carry `attributes` as dynamic metadata.
+    #[must_use]
+    pub fn reporting(mut self, attributes: Vec<Attribute>) -> Self {
+        self.metadata = reported(attributes);
+        self
+    }
+
     /// Adds an answer behind all others.
     #[must_use]
     pub fn then(mut self, answer: ProcessingResponse) -> Self {
@@ -316,6 +339,21 @@ impl Iterator for Replies {
     type Item = ProcessingResponse;
 
     fn next(&mut self) -> Option<ProcessingResponse> {
+        let mut answer = self.next_answer()?;
+        if self.metadata.is_some() && self.is_empty() {
+            answer.dynamic_metadata = self.metadata.take();
+        }
+        Some(answer)
+    }
+}
+
+impl Replies {
+    fn is_empty(&self) -> bool {
+        let Self { first, pieces, chunks, last, metadata: _ } = self;
+        first.is_none() && pieces.is_none() && chunks.n_unanswered == 0 && last.is_none()
+    }
+
+    fn next_answer(&mut self) -> Option<ProcessingResponse> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
@@ -406,6 +444,34 @@ mod tests {
                 assert_eq!(told, Some(structure(want.clone())), "{case}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_reported_goes_with_the_last_answer() {
+        let attribute = |namespace: &str, key: &str, value| Attribute {
+            namespace: namespace.to_owned(),
+            key: key.to_owned(),
+            value,
+        };
+        let attributes = || vec![attribute("a", "x", 1), attribute("b", "x", 2), attribute("a", "x", 3)];
+        let number = |n| structure([("x".to_owned(), value(Kind::NumberValue(n)))]);
+        let want = [("a".to_owned(), number(3.0)), ("b".to_owned(), number(2.0))];
+        let long = vec![7; PIECE_BYTES + 1];
+        for (name, replies, n_answers) in [
+            ("one piece", Replies::chunk(Direction::Response, b"x".to_vec(), true), 1),
+            ("two pieces", Replies::chunk(Direction::Response, long, true), 2),
+            ("an empty piece", Replies::chunk(Direction::Response, Vec::new(), true), 1),
+            ("outside of duplex mode", Replies::one(body_unchanged(Direction::Response)), 1),
+            ("trailers", Replies::one(trailers(Direction::Response)), 1),
+        ] {
+            let told = |answer: ProcessingResponse| answer.dynamic_metadata.map(|told| told.fields);
+            let mut answers: Vec<_> = replies.reporting(attributes()).map(told).collect();
+            assert_eq!(answers.len(), n_answers, "{name}");
+            assert_eq!(answers.pop().unwrap(), Some(want.clone().into()), "{name}");
+            assert!(answers.iter().all(Option::is_none), "{name}");
+        }
+        let silent = Replies::one(trailers(Direction::Response)).reporting(Vec::new());
+        assert!(silent.into_iter().all(|answer| answer.dynamic_metadata.is_none()));
     }
 
     #[test]

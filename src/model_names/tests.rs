@@ -184,7 +184,7 @@ fn spelled() -> impl Strategy<Value = String> {
             match (c, spelling) {
                 ('/' | '"', 0) => json.extend(['\\', c]),
                 ('"', _) | (_, 2) => {
-                    c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| json += &format!("\\u{unit:04X}"));
+                    json.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04X}")));
                 }
                 (c, _) => json.push(c),
             }

@@ -7,6 +7,7 @@ mod body_modes;
 mod build_commit;
 mod command_line;
 mod concurrency;
+mod costs;
 mod destination;
 mod envoy_harness;
 mod gateway;

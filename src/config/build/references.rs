@@ -94,6 +94,7 @@ impl Composer<'_> {
                 Kind::ProfileHandler => "profile handler",
                 Kind::Parser => "parser",
                 Kind::Discovery => "list of endpoints",
+                Kind::Reporter => "reporter",
             };
             self.problems.error(reference.at, format!("{whose}{name} is not a {wanted}{listed}"));
             return None;

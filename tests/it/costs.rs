@@ -1,0 +1,112 @@
+//! What the gateway is told of an answer's cost, over real gRPC and without Envoy.
+
+use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode::{
+    self, Buffered, FullDuplexStreamed, Streamed,
+};
+use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request;
+use envoy_types::pb::envoy::service::ext_proc::v3::{
+    HttpTrailers, ProcessingRequest, ProcessingResponse, ProtocolConfiguration,
+};
+use envoy_types::pb::google::protobuf::{Struct, value::Kind};
+
+use crate::support::hermetic::{
+    Hermetic, SEED_CONFIG, request_body, request_headers, response_body, response_headers,
+};
+
+const USAGE: &str = r#"{"usage":{"prompt_tokens":7,"total_tokens":17,"completion_tokens":10}}"#;
+
+/// Numbers by namespace and key, as `namespace/key=number`, sorted.
+fn told(metadata: Option<&Struct>) -> Vec<String> {
+    let mut told = Vec::new();
+    for (namespace, fields) in metadata.map(|metadata| &metadata.fields).into_iter().flatten() {
+        let Some(Kind::StructValue(fields)) = &fields.kind else { panic!("{namespace}: {fields:?}") };
+        for (key, value) in &fields.fields {
+            let Some(Kind::NumberValue(number)) = value.kind else { panic!("{key}: {value:?}") };
+            told.push(format!("{namespace}/{key}={number}"));
+        }
+    }
+    told.sort();
+    told
+}
+
+/// What the answers to these response messages carry, behind a request that was routed.
+async fn reported(epp: &Hermetic, mode: BodySendMode, response: Vec<ProcessingRequest>) -> Vec<Vec<String>> {
+    let config = ProtocolConfiguration {
+        request_body_mode: mode.into(),
+        response_body_mode: mode.into(),
+        send_body_without_waiting_for_header_response: false,
+    };
+    let head = ProcessingRequest { protocol_config: Some(config), ..request_headers(&[], false) };
+    let mut messages = vec![head, request_body(r#"{"model":"m","prompt":"p"}"#, true)];
+    let n_expected = messages.len() + response.len();
+    messages.extend(response);
+    let (answers, end) = epp.exchange(messages).await;
+    assert!(end.is_ok(), "{end:?}");
+    assert_eq!(answers.len(), n_expected, "one answer for each message");
+    let carried = |answer: &ProcessingResponse| told(answer.dynamic_metadata.as_ref());
+    answers[2..].iter().map(carried).collect()
+}
+
+fn trailers() -> ProcessingRequest {
+    let trailers = Request::ResponseTrailers(HttpTrailers::default());
+    ProcessingRequest { request: Some(trailers), ..ProcessingRequest::default() }
+}
+
+#[tokio::test]
+async fn the_last_answer_carries_the_counts_in_every_mode() {
+    let epp = Hermetic::with_config(&[(0, 0.0, "")], SEED_CONFIG, epp_plugins::BUILT_IN).await;
+    let namespace = "io.envoy.ai_gateway";
+    let counts = [("input", 7), ("output", 10), ("total", 17)];
+    let counts: Vec<_> = counts.iter().map(|(of, n)| format!("{namespace}/llm_{of}_token={n}")).collect();
+    let json = || response_headers(&[("content-type", "application/json"), (":status", "200")]);
+    let events = || response_headers(&[("content-type", "text/event-stream"), (":status", "200")]);
+    let (none, event) = (Vec::new, format!("data: {USAGE}\n\n"));
+    let error = r#"{"error":{"message":"out of memory"}}"#;
+    for (name, mode, response, want) in [
+        (
+            "chunks",
+            FullDuplexStreamed,
+            vec![json(), response_body(&USAGE[..20], false), response_body(&USAGE[20..], true)],
+            vec![none(), none(), counts.clone()],
+        ),
+        (
+            "an empty last chunk",
+            FullDuplexStreamed,
+            vec![events(), response_body(&event, false), response_body("", true)],
+            vec![none(), none(), counts.clone()],
+        ),
+        (
+            "trailers",
+            FullDuplexStreamed,
+            vec![events(), response_body(&event, false), trailers()],
+            vec![none(), none(), counts.clone()],
+        ),
+        (
+            "streamed",
+            Streamed,
+            vec![events(), response_body(&event, false), response_body("data: [DONE]\n\n", true)],
+            vec![none(), none(), counts.clone()],
+        ),
+        ("buffered", Buffered, vec![json(), response_body(USAGE, true)], vec![none(), counts.clone()]),
+        (
+            "buffered, with trailers",
+            Buffered,
+            vec![json(), response_body(USAGE, false), trailers()],
+            vec![none(), counts.clone(), none()],
+        ),
+        (
+            "an error page",
+            FullDuplexStreamed,
+            vec![response_headers(&[(":status", "500")]), response_body(error, true)],
+            vec![none(), none()],
+        ),
+        (
+            "a stream that breaks off",
+            FullDuplexStreamed,
+            vec![events(), response_body(&event, false)],
+            vec![none(), none()],
+        ),
+    ] {
+        assert_eq!(reported(&epp, mode, response).await, want, "{name}");
+    }
+}
