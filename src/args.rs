@@ -95,6 +95,11 @@ impl ServeArgs {
     pub fn compat(&self) -> Compat {
         self.pool.compat.unwrap_or(if self.legacy { Compat::V0_5_1 } else { Compat::V1_0_1 })
     }
+
+    /// Whether the model's name in answers is mapped back, as v1.5 and later versions do.
+    pub fn rewrite_response_model(&self) -> bool {
+        self.pool.rewrite_response_model.unwrap_or(self.compat() >= Compat::V1_5)
+    }
 }
 
 /// Which pool, and whose rules.
@@ -126,6 +131,10 @@ pub struct PoolArgs {
     /// Take objective and model rewrite from request headers, which a client may have set
     #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     pub trust_client_headers: bool,
+    /// Map the model's name in answers back to the one that the client asked for
+    /// [default: true with --compat=v1.5 and llm-d, else false]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub rewrite_response_model: Option<bool>,
     /// Ignore the gateway's hint which endpoints a request may go to
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     pub disable_endpoint_subset_filter: bool,

@@ -43,11 +43,18 @@ pub struct Rules {
     pub room: Thresholds,
     /// Whether objective and model rewrite are taken from the request's headers, which a client may have set.
     pub trust_client_headers: bool,
+    /// Whether the model's name in an answer is mapped back to the one that the client asked for.
+    pub rewrite_response_model: bool,
 }
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { compat: Compat::V1_0_1, room: Thresholds::default(), trust_client_headers: true }
+        Self {
+            compat: Compat::V1_0_1,
+            room: Thresholds::default(),
+            trust_client_headers: true,
+            rewrite_response_model: false,
+        }
     }
 }
 
@@ -177,6 +184,7 @@ impl Director {
             target_model: std::mem::take(&mut request.target_model),
         };
         let ticket = Ticket::routed(pool.clone(), model, asked, placed.reservations);
+        let ticket = if self.rules.rewrite_response_model { ticket.mapping_names() } else { ticket };
         Ok(Picked { ticket, destination: placed.destination, scores: placed.scores, splice })
     }
 

@@ -38,9 +38,9 @@ use crate::rejection::{ErrorPage, Rejection};
 use crate::ticket::Ticket;
 use body::Undecided;
 use destination::DestinationHint;
-use exchange::{Awaits, Exchange, ProtocolError, ResponsePart, Step, Verdict};
+use exchange::{Awaits, Exchange, Passed, ProtocolError, ResponsePart, Step, Verdict};
 use held_bytes::HeldBytes;
-use reply::{HeaderEdits, OutgoingBody, Pick, Replies};
+use reply::{Direction, HeaderEdits, OutgoingBody, Pick, Replies};
 use stream_metrics::{ObservedStream, StreamMetrics};
 
 /// What clients may cost.
@@ -269,7 +269,10 @@ impl Session {
                     Some(message) => {
                         self.exchange.on_message(message).map_err(|error| protocol_status(&error))?
                     }
-                    None => return Ok(None),
+                    None => match self.held_back() {
+                        Some(replies) => Step::Reply(replies),
+                        None => return Ok(None),
+                    },
                 },
                 Err(_) if awaits == Awaits::UploadBriefly => self.exchange.out_of_patience(),
                 Err(_) => {
@@ -288,7 +291,8 @@ impl Session {
                 }
                 Step::Observe(part, chunk) => {
                     let attributes = self.observe(&part, &chunk);
-                    self.replies = self.exchange.answer_response(&part, chunk).reporting(attributes);
+                    let passed = self.pass(&part, chunk);
+                    self.replies = self.exchange.answer_response(&part, passed).reporting(attributes);
                 }
             }
         }
@@ -347,6 +351,38 @@ impl Session {
             ticket.complete_when_dropped();
         }
         Vec::new()
+    }
+}
+
+impl Session {
+    /// Maps the model's name in a part of the answer, if that is asked for.
+    fn pass(&mut self, part: &ResponsePart, chunk: Vec<u8>) -> Passed {
+        let Some(names) = self.ticket.as_mut().and_then(Ticket::names) else {
+            return Passed { bytes: chunk, changed: false };
+        };
+        match part {
+            ResponsePart::Headers(_) => Passed { bytes: chunk, changed: true },
+            ResponsePart::Chunk { end_of_stream } if self.exchange.may_hold_back() => {
+                let mut bytes = names.feed(chunk);
+                if *end_of_stream {
+                    bytes.append(&mut names.finish());
+                }
+                Passed { bytes, changed: true }
+            }
+            // Each chunk wants an answer of its own, and trailers may follow whose answer can carry no body.
+            ResponsePart::Chunk { .. } => {
+                let mut bytes = names.feed(chunk.clone());
+                bytes.append(&mut names.finish());
+                Passed { changed: bytes != chunk, bytes }
+            }
+            ResponsePart::Trailers => Passed { bytes: names.finish(), changed: true },
+        }
+    }
+
+    /// What was held back of an answer that broke off.
+    fn held_back(&mut self) -> Option<Replies> {
+        let bytes = self.ticket.as_mut().and_then(Ticket::names)?.finish();
+        (!bytes.is_empty()).then(|| Replies::chunk(Direction::Response, bytes, false))
     }
 }
 

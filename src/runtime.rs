@@ -222,7 +222,12 @@ fn rules(args: &ServeArgs) -> Rules {
             "scrapes come further apart than SD_METRICS_STALENESS_THRESHOLD: requests that may be shed will be"
         );
     }
-    Rules { compat: args.compat(), room, trust_client_headers: args.pool.trust_client_headers }
+    Rules {
+        compat: args.compat(),
+        room,
+        trust_client_headers: args.pool.trust_client_headers,
+        rewrite_response_model: args.rewrite_response_model(),
+    }
 }
 
 fn options(args: &ServeArgs, registry: &Registry) -> anyhow::Result<Options> {

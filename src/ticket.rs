@@ -13,6 +13,7 @@ use epp_framework::time::Timestamp;
 use epp_plugins::parser::answer::JsonAnswer;
 
 use crate::metrics::{ModelMetrics, Outcome};
+use crate::model_names::ModelNames;
 use crate::pipeline::Pipeline;
 use crate::pool::PoolState;
 use crate::raw_request::ResponseHead;
@@ -47,6 +48,8 @@ pub struct Ticket {
     begun: bool,
     status: Option<u16>,
     reader: Option<Box<dyn AnswerReader>>,
+    /// Maps the model's name back, if that is asked for.
+    names: Option<ModelNames>,
     /// When output of the model was last seen.
     output_at: Option<Timestamp>,
     response_bytes: usize,
@@ -95,10 +98,23 @@ impl Ticket {
             begun: false,
             status: None,
             reader: None,
+            names: None,
             output_at: None,
             response_bytes: 0,
             ending: Ending::Awaited,
         }
+    }
+
+    /// Has the model's name in the answer mapped back to the one that the client asked for.
+    #[must_use]
+    pub fn mapping_names(mut self) -> Self {
+        self.names = self.asked.as_ref().and_then(|asked| ModelNames::new(&asked.target_model, &asked.model));
+        self
+    }
+
+    /// What maps the model's name in the answer, if anything does.
+    pub fn names(&mut self) -> Option<&mut ModelNames> {
+        self.names.as_mut()
     }
 
     /// The answer begins.
@@ -107,6 +123,7 @@ impl Ticket {
         self.status = head.status;
         if head.compressed {
             self.pool.metrics.count_unread("response", "compressed");
+            self.names = None;
             return;
         }
         let answer = |stream| AnswerHead { content_type: &head.content_type, stream };

@@ -11,7 +11,7 @@ use bytes::{Buf as _, Bytes};
 use envoy_types::pb::envoy::service::ext_proc::v3::ProcessingRequest;
 use epp::compat::Compat;
 use epp::ext_proc::destination::DestinationHint;
-use epp::ext_proc::exchange::{Awaits, Exchange, Step, Verdict};
+use epp::ext_proc::exchange::{Awaits, Exchange, Passed, Step, Verdict};
 use epp::ext_proc::reply::{OutgoingBody, Pick, Replies};
 use epp::raw_request::RawRequest;
 use epp::rejection::Rejection;
@@ -85,7 +85,8 @@ impl Play {
             Ok(Step::Decide(undecided)) => self.ask(undecided.finish()),
             Ok(Step::Reject(rejection)) => self.reject(&rejection),
             Ok(Step::Observe(part, chunk)) => {
-                self.envoy.takes(self.exchange.answer_response(&part, chunk));
+                let passed = Passed { bytes: chunk, changed: false };
+                self.envoy.takes(self.exchange.answer_response(&part, passed));
                 self.envoy.is_answered_in_full();
             }
             Err(_) => self.ended = true,

@@ -96,6 +96,15 @@ pub enum Step {
     Observe(ResponsePart, Vec<u8>),
 }
 
+/// What goes on of a part of the response.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// Bytes of the body: of a chunk, or what was held back until trailers.
+    pub bytes: Vec<u8>,
+    /// Whether they differ from what came; with the headers: whether those of the body may.
+    pub changed: bool,
+}
+
 /// A message that Envoy never sends; the stream must end with a status other than OK.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtocolError {
@@ -430,18 +439,34 @@ impl Exchange {
         Ok(())
     }
 
-    /// Answers a response message; `chunk` is what [`Step::Observe`] carried.
-    pub fn answer_response(&self, part: &ResponsePart, chunk: Vec<u8>) -> Replies {
+    /// Whether parts of a response's body may be held back and given with later ones.
+    pub fn may_hold_back(&self) -> bool {
+        self.response_mode == BodyMode::Duplex
+    }
+
+    /// Answers a response message with what goes on of it.
+    pub fn answer_response(&self, part: &ResponsePart, passed: Passed) -> Replies {
+        let Passed { bytes, changed } = passed;
         match part {
             ResponsePart::Headers(_) => {
                 // Upstream's mark of a response that went through the picker; users grep for it.
                 let set = vec![("x-went-into-resp-headers".to_owned(), "true".to_owned())];
-                Replies::one(reply::headers(Direction::Response, HeaderEdits { set, remove: Vec::new() }))
+                // A length that the body may not keep; where there is no body it is a fact about another answer.
+                let stale = changed && !self.response_ended();
+                let remove = if stale { vec!["content-length".to_owned()] } else { Vec::new() };
+                Replies::one(reply::headers(Direction::Response, HeaderEdits { set, remove }))
             }
             ResponsePart::Chunk { end_of_stream } => match self.response_mode {
-                BodyMode::Duplex => Replies::chunk(Direction::Response, chunk, *end_of_stream),
+                // All of it was held back.
+                BodyMode::Duplex if changed && bytes.is_empty() && !end_of_stream => Replies::default(),
+                BodyMode::Duplex => Replies::chunk(Direction::Response, bytes, *end_of_stream),
+                _ if changed => Replies::one(reply::body_replaced(Direction::Response, bytes)),
                 _ => Replies::one(reply::body_unchanged(Direction::Response)),
             },
+            ResponsePart::Trailers if !bytes.is_empty() => {
+                let held = Replies::chunk(Direction::Response, bytes, false);
+                held.then(reply::trailers(Direction::Response))
+            }
             ResponsePart::Trailers => Replies::one(reply::trailers(Direction::Response)),
         }
     }

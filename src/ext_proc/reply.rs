@@ -156,6 +156,13 @@ pub fn body_unchanged(direction: Direction) -> ProcessingResponse {
     body(direction, CommonResponse::default())
 }
 
+/// Replaces a body chunk, outside of duplex mode.
+pub fn body_replaced(direction: Direction, bytes: Vec<u8>) -> ProcessingResponse {
+    let mutation = if bytes.is_empty() { Mutation::ClearBody(true) } else { Mutation::Body(bytes) };
+    let body_mutation = Some(BodyMutation { mutation: Some(mutation) });
+    body(direction, CommonResponse { body_mutation, ..CommonResponse::default() })
+}
+
 fn streamed(direction: Direction, piece: Vec<u8>, end_of_stream: bool) -> ProcessingResponse {
     let streamed = StreamedBodyResponse { body: piece, end_of_stream, ..StreamedBodyResponse::default() };
     let mutation = BodyMutation { mutation: Some(Mutation::StreamedResponse(streamed)) };

@@ -70,7 +70,7 @@ fn feed(exchange: &mut Exchange, message: ProcessingRequest, rewrite: bool) -> V
         Step::Wait => Replies::default(),
         Step::Reply(replies) => replies,
         Step::Reject(rejection) => exchange.rejected(rejection.page(COMPAT)),
-        Step::Observe(part, chunk) => exchange.answer_response(&part, chunk),
+        Step::Observe(part, bytes) => exchange.answer_response(&part, Passed { bytes, changed: false }),
         Step::Decide(undecided) => {
             let raw = undecided.finish();
             let body = raw.body.map(|body| {
@@ -305,7 +305,9 @@ proptest! {
                     exchange.decided(Verdict { pick, body, body_changed: false }).for_each(drop);
                 }
                 Ok(Step::Reject(rejection)) => drop(exchange.rejected(rejection.page(COMPAT))),
-                Ok(Step::Observe(part, chunk)) => exchange.answer_response(&part, chunk).for_each(drop),
+                Ok(Step::Observe(part, bytes)) => {
+                    exchange.answer_response(&part, Passed { bytes, changed: false }).for_each(drop);
+                }
                 Ok(_) => {}
                 Err(_) => break,
             }
