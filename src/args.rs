@@ -21,6 +21,7 @@ use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use self::selector::{LabelSelector, TargetPorts};
 use crate::compat::Compat;
 use crate::ext_proc::destination::{DESTINATION, DestinationHint, HintError, NAMESPACE};
+use crate::ext_proc::extractor::{MODEL_HEADERS, ModelHeaders};
 use crate::scrape::Scheme;
 use crate::scrape::engine::MetricSpecs;
 use crate::scrape::spec::SpecFlag;
@@ -193,6 +194,15 @@ pub struct ListenerArgs {
     /// Port of the metrics and debug pages
     #[arg(long, default_value_t = 9090, value_name = "PORT")]
     pub metrics_port: u16,
+    /// Port of the model extractor, an ext_proc service that says in headers which model a
+    /// request is for; 0 is none
+    #[arg(long, default_value_t = 0, value_name = "PORT")]
+    pub model_extractor_port: u16,
+    /// Headers that it sets, separated by commas
+    ///
+    /// Where the body has no model, a client's own are removed.
+    #[arg(long, value_parser = ModelHeaders::parse, default_value = MODEL_HEADERS, value_name = "NAMES")]
+    pub model_extractor_headers: ModelHeaders,
     /// Answer gRPC health checks on the port of the ext_proc service, too
     #[arg(long, default_value_t = false, num_args = 0..=1, default_missing_value = "true", require_equals = true, action = ArgAction::Set)]
     pub health_checking: bool,

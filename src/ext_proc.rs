@@ -7,6 +7,7 @@
 pub mod body;
 pub mod destination;
 pub mod exchange;
+pub mod extractor;
 mod held_bytes;
 pub mod reply;
 pub mod stream_metrics;
@@ -39,6 +40,7 @@ use crate::ticket::Ticket;
 use body::Undecided;
 use destination::DestinationHint;
 use exchange::{Awaits, Exchange, Passed, ProtocolError, ResponsePart, Step, Verdict};
+use extractor::ModelHeaders;
 use held_bytes::HeldBytes;
 use reply::{Direction, HeaderEdits, OutgoingBody, Pick, Replies};
 use stream_metrics::{ObservedStream, StreamMetrics};
@@ -110,6 +112,7 @@ pub struct ExtProc {
     options: Options,
     held_bytes: Arc<AtomicUsize>,
     long_bodies: Arc<Semaphore>,
+    model_headers: Option<Arc<ModelHeaders>>,
 }
 
 impl ExtProc {
@@ -122,13 +125,20 @@ impl ExtProc {
     ) -> Self {
         let long_bodies = Arc::new(Semaphore::new(limits.long_bodies));
         let (options, held_bytes) = (Options::default(), Arc::default());
-        Self { director, streams, cut, limits, options, held_bytes, long_bodies }
+        Self { director, streams, cut, limits, options, held_bytes, long_bodies, model_headers: None }
     }
 
     /// Sets what is off unless asked for.
     #[must_use]
     pub fn with_options(self, options: Options) -> Self {
         Self { options, ..self }
+    }
+
+    /// Another service that says the model in these headers, and picks nothing. Both are held to the same limits, which
+    /// count for them together.
+    #[must_use]
+    pub fn model_extractor(&self, headers: ModelHeaders) -> Self {
+        Self { model_headers: Some(Arc::new(headers)), ..self.clone() }
     }
 
     /// Wraps it for a tonic server, which takes messages of twice the longest body unless the limits say otherwise.
@@ -153,7 +163,8 @@ impl ExternalProcessor for ExtProc {
             inbound: request.into_inner(),
             received: self.director.now(),
             director: self.director.clone(),
-            exchange: Exchange::new(self.limits.body_bytes, self.options.hint.clone()),
+            exchange: Exchange::new(self.limits.body_bytes, self.options.hint.clone())
+                .saying_model(self.model_headers.clone()),
             replies: Replies::default(),
             ticket: None,
             cut: self.cut.clone(),
@@ -304,15 +315,21 @@ impl Session {
         }
         let tell_length =
             self.exchange.request_ended() || undecided.request.header("content-length").is_some();
+        let judge = Judge {
+            director: self.director.clone(),
+            received: self.received,
+            tell_length,
+            hint: self.exchange.hint().clone(),
+            model_headers: self.exchange.model_headers().cloned(),
+        };
         let decided = if undecided.n_bytes() >= LONG_BODY_BYTES {
-            self.decide_long(undecided, tell_length).await?
+            self.decide_long(judge, undecided).await?
         } else {
-            decide(&self.director, undecided, self.received, tell_length)
+            judge.decide(undecided)
         };
         self.replies = match decided {
-            Ok((routed, unseen_bytes)) => {
-                let (verdict, ticket) = verdict(routed, unseen_bytes, self.exchange.hint().clone());
-                self.ticket = Some(ticket);
+            Ok((verdict, ticket)) => {
+                self.ticket = ticket;
                 self.exchange.decided(verdict)
             }
             Err(page) => self.exchange.rejected(page),
@@ -321,15 +338,14 @@ impl Session {
     }
 
     /// On another thread. To wait for one is to wait for the decision; a stream that ends meanwhile leaves nothing.
-    async fn decide_long(&self, undecided: Undecided, tell_length: bool) -> Result<Decided, Status> {
+    async fn decide_long(&self, judge: Judge, undecided: Undecided) -> Result<Decided, Status> {
         let turn = self.long_bodies.clone().acquire_owned();
         let Ok(turn) = timeout(self.director.decision_timeout(), turn).await else {
             return Ok(Err(self.director.refuse(&InferenceRequest::default(), &Rejection::TooLate)));
         };
-        let (director, received) = (self.director.clone(), self.received);
         let decided = spawn_blocking(move || {
             let _turn = turn;
-            decide(&director, undecided, received, tell_length)
+            judge.decide(undecided)
         });
         // It fails by a panic, which was logged.
         decided.await.map_err(|_| Status::internal("internal error"))
@@ -338,6 +354,9 @@ impl Session {
     /// Lets the ticket see a part of the answer, at whose end there may be something to tell. An answer whose request we
     /// never saw gets a ticket that holds nothing.
     fn observe(&mut self, part: &ResponsePart, chunk: &[u8]) -> Vec<Attribute> {
+        if self.exchange.model_headers().is_some() {
+            return Vec::new();
+        }
         let ticket = self.ticket.get_or_insert_with(|| self.director.unrouted_ticket());
         match part {
             ResponsePart::Headers(head) => ticket.on_response_headers(head),
@@ -386,13 +405,30 @@ impl Session {
     }
 }
 
-/// A routed request, and how much of its body follows unseen, if its whole length may be told; or the refusal.
-type Decided = Result<(Routed, Option<usize>), ErrorPage>;
+/// The verdict on a request, and its ticket if it was routed; or the refusal.
+type Decided = Result<(Verdict, Option<Ticket>), ErrorPage>;
 
-fn decide(director: &Director, undecided: Undecided, received: Timestamp, tell_length: bool) -> Decided {
-    let raw = undecided.finish();
-    let unseen_bytes = raw.unseen_bytes().filter(|_| tell_length);
-    director.decide(raw, received).map(|routed| (routed, unseen_bytes))
+/// Decides one request.
+struct Judge {
+    director: Arc<Director>,
+    received: Timestamp,
+    /// Whether the length of the whole body may be told.
+    tell_length: bool,
+    hint: DestinationHint,
+    model_headers: Option<Arc<ModelHeaders>>,
+}
+
+impl Judge {
+    fn decide(self, undecided: Undecided) -> Decided {
+        let raw = undecided.finish();
+        if let Some(headers) = self.model_headers {
+            let refuse = |rejection| self.director.refuse(&InferenceRequest::default(), &rejection);
+            return headers.verdict(raw).map(|verdict| (verdict, None)).map_err(refuse);
+        }
+        let unseen_bytes = raw.unseen_bytes().filter(|_| self.tell_length);
+        let (verdict, ticket) = verdict(self.director.decide(raw, self.received)?, unseen_bytes, self.hint);
+        Ok((verdict, Some(ticket)))
+    }
 }
 
 /// The text of the status may quote what was read, so only its code is logged.

@@ -47,6 +47,9 @@ use crate::tls::{self, Tls};
 /// Name of the task that serves ext_proc.
 const EXT_PROC: &str = "ext_proc";
 
+/// Name of the task that serves the model extractor.
+const MODEL_EXTRACTOR: &str = "model extractor";
+
 /// How often watched files are looked at.
 const FILE_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -100,6 +103,8 @@ fn ended_early(ended: TaskEnd) -> anyhow::Error {
 pub struct Epp {
     /// Where ext_proc listens.
     pub ext_proc: SocketAddr,
+    /// Where the model extractor listens, if there is one.
+    pub model_extractor: Option<SocketAddr>,
     /// Where gRPC health listens.
     pub health: SocketAddr,
     /// Where metrics and debug pages listen.
@@ -254,7 +259,7 @@ struct Parts {
     candidate: Option<Candidate>,
 }
 
-/// Binds the three listeners and serves them.
+/// Binds the listeners and serves them.
 async fn serve(args: &ServeArgs, parts: Parts, mut tasks: Tasks) -> anyhow::Result<Epp> {
     let Parts { pool, tls, admin, candidate } = parts;
     let (draining, cut, stop) =
@@ -270,21 +275,23 @@ async fn serve(args: &ServeArgs, parts: Parts, mut tasks: Tasks) -> anyhow::Resu
         limits(args),
     )
     .with_options(options(args, pool.metrics.registry())?);
-    let server = grpc().initial_stream_window_size(1 << 20).initial_connection_window_size(16 << 20);
     let health = args
         .listeners
         .health_checking
-        .then(|| Readiness::beside_ext_proc(draining.subscribe(), cut.subscribe()).into_server());
-    let (service, stopped) = (service.into_server(), stop.subscribe());
-    tasks.spawn(async move {
-        let stop = until(stopped.clone());
-        let serve = move |dealt| {
-            let services = server.clone().add_service(service.clone()).add_optional_service(health.clone());
-            let connections = Acceptor::new(dealt, tls.clone()).connections();
-            services.serve_with_incoming_shutdown(connections, until(stopped.clone()))
-        };
-        (EXT_PROC, edge::serve(sockets(listener), stop, serve).await)
-    });
+        .then(|| Readiness::beside_ext_proc(draining.subscribe(), cut.subscribe()));
+    let edge = Edge { tls, health, stop: stop.subscribe() };
+    let model_extractor = match args.listeners.model_extractor_port {
+        0 => None,
+        port => {
+            let listener = bind("the model extractor (--model-extractor-port)", port).await?;
+            let at = listener.local_addr()?;
+            let service = service.model_extractor(args.listeners.model_extractor_headers.clone());
+            edge.clone().serve(&mut tasks, MODEL_EXTRACTOR, listener, service);
+            tracing::info!(model_extractor = %at, "saying models in headers");
+            Some(at)
+        }
+    };
+    edge.serve(&mut tasks, EXT_PROC, listener, service);
 
     let listener = bind("health (--grpc-health-port)", args.listeners.grpc_health_port).await?;
     let health = listener.local_addr()?;
@@ -308,7 +315,33 @@ async fn serve(args: &ServeArgs, parts: Parts, mut tasks: Tasks) -> anyhow::Resu
     });
     let (tls, pid) = (args.tls.secure_serving, std::process::id());
     tracing::info!(%ext_proc, %health, %metrics, tls, pool = pool.name, pid, "serving");
-    Ok(Epp { ext_proc, health, metrics, pool, tasks, draining, cut, stop, streams })
+    Ok(Epp { ext_proc, model_extractor, health, metrics, pool, tasks, draining, cut, stop, streams })
+}
+
+/// What the ports that serve streams have in common.
+#[derive(Clone)]
+struct Edge {
+    tls: Option<Tls>,
+    health: Option<Readiness>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Edge {
+    fn serve(self, tasks: &mut Tasks, name: &'static str, listener: TcpListener, service: ExtProc) {
+        let Self { tls, health, stop } = self;
+        let server = grpc().initial_stream_window_size(1 << 20).initial_connection_window_size(16 << 20);
+        let (service, health) = (service.into_server(), health.map(Readiness::into_server));
+        tasks.spawn(async move {
+            let stopped = until(stop.clone());
+            let serve = move |dealt| {
+                let services =
+                    server.clone().add_service(service.clone()).add_optional_service(health.clone());
+                let connections = Acceptor::new(dealt, tls.clone()).connections();
+                services.serve_with_incoming_shutdown(connections, until(stop.clone()))
+            };
+            (name, edge::serve(sockets(listener), stopped, serve).await)
+        });
+    }
 }
 
 impl Epp {
@@ -335,9 +368,17 @@ impl Epp {
         }
         self.cut.send_replace(true);
         self.stop.send_replace(true);
-        // The listener's task ends once its connections have sent what they had, the status of cut streams included.
-        let served =
-            async { while !matches!(self.tasks.join_next().await, None | Some(Ok((EXT_PROC, _)))) {} };
+        // A listener's task ends once its connections have sent what they had, the status of cut streams included.
+        let served = async {
+            let mut n_serving = 1 + usize::from(self.model_extractor.is_some());
+            while n_serving > 0 {
+                match self.tasks.join_next().await {
+                    None => return,
+                    Some(Ok((EXT_PROC | MODEL_EXTRACTOR, _))) => n_serving -= 1,
+                    Some(_) => {}
+                }
+            }
+        };
         if tokio::time::timeout(CUT_GRACE, served).await.is_err() {
             tracing::warn!("connections that did not end are closed");
         }

@@ -402,6 +402,22 @@ fn limits_and_logging_are_read() {
 }
 
 #[test]
+fn the_model_extractor_is_off_unless_asked_for_and_its_headers_are_checked() {
+    let usual = with(&[]).unwrap().listeners;
+    assert_eq!(usual.model_extractor_port, 0);
+    assert_eq!(
+        usual.model_extractor_headers,
+        ModelHeaders::parse("x-ai-eg-model,X-Gateway-Model-Name").unwrap()
+    );
+    let mine =
+        with(&["--model-extractor-port", "9005", "--model-extractor-headers=X-Model"]).unwrap().listeners;
+    assert_eq!(mine.model_extractor_port, 9005);
+    assert_eq!(mine.model_extractor_headers, ModelHeaders::parse("X-Model").unwrap());
+    let Err(Ending::Usage(error)) = with(&["--model-extractor-headers=host"]) else { panic!("taken") };
+    assert!(error.to_string().contains("for something else"), "{error}");
+}
+
+#[test]
 fn subcommands_keep_their_flags() {
     let words = ["sim", "serve", "--servers", "4", "--endpoints-file", "e"].map(str::to_owned).to_vec();
     let args = read(words, &|_| None).unwrap();

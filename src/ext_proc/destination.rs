@@ -74,7 +74,7 @@ impl DestinationHint {
         if key.contains(|c: char| c.is_ascii_uppercase()) {
             return Err(HintError::Capitals(name));
         }
-        if TAKEN.contains(&key) || control_headers::is_named(key) {
+        if key != DESTINATION && is_taken(key) {
             return Err(HintError::Taken(name));
         }
         let cow = |given: &str, usual| {
@@ -106,6 +106,11 @@ impl DestinationHint {
             removed.push(DESTINATION.to_owned());
         }
     }
+}
+
+/// Whether the header `name` (lower case) means something to HTTP, to the picker, or to the gateway beside it.
+pub(super) fn is_taken(name: &str) -> bool {
+    name == DESTINATION || TAKEN.contains(&name) || control_headers::is_named(name)
 }
 
 #[cfg(test)]

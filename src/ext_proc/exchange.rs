@@ -5,20 +5,24 @@
 //! [`Exchange::decided`] or [`Exchange::rejected`]. Legal orders and modes are those of Envoy 1.40 as ARCHITECTURE.md
 //! lists them; what Envoy itself puts between (its own error pages as responses) is accepted.
 
+mod head;
+
+use std::sync::Arc;
+
 use bytes::Bytes;
-use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, Metadata};
 use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
 use envoy_types::pb::envoy::service::ext_proc::v3::{
     HttpBody, HttpHeaders, ProcessingRequest, processing_request::Request,
 };
-use envoy_types::pb::google::protobuf::value::Kind;
 
 use super::body::{GatheredBody, Undecided};
 use super::destination::DestinationHint;
+use super::extractor::ModelHeaders;
 use super::reply::{self, Direction, HeaderEdits, OutgoingBody, Pick, Replies};
 use crate::control_headers;
 use crate::raw_request::{RawRequest, ResponseHead, Subset, is_compression};
 use crate::rejection::{ErrorPage, Rejection};
+use head::{read_headers, read_subset};
 
 /// How Envoy sends a body, and wants it answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,6 +180,8 @@ pub struct Exchange {
     body: GatheredBody,
     subset: Subset,
     hint: DestinationHint,
+    /// Headers that say the model, where that is all that is asked for.
+    model_headers: Option<Arc<ModelHeaders>>,
     max_body_bytes: usize,
 }
 
@@ -195,8 +201,20 @@ impl Exchange {
             body: GatheredBody::default(),
             subset: Subset::Any,
             hint,
+            model_headers: None,
             max_body_bytes,
         }
+    }
+
+    /// Lets the headers say the model, and nothing else; `None` changes nothing.
+    #[must_use]
+    pub fn saying_model(self, model_headers: Option<Arc<ModelHeaders>>) -> Self {
+        Self { model_headers, ..self }
+    }
+
+    /// The headers that say the model, where no endpoint is picked.
+    pub fn model_headers(&self) -> Option<&Arc<ModelHeaders>> {
+        self.model_headers.as_ref()
     }
 
     /// How the pick will be told.
@@ -293,7 +311,11 @@ impl Exchange {
             // The pick needs the body, and Envoy sends the body only once the headers are answered.
             BodyMode::Buffered | BodyMode::Partial => {
                 self.phase = RequestPhase::Headers;
-                Ok(Step::Reply(Replies::one(reply::headers(Direction::Request, disarm(head, &self.hint)))))
+                let answer = match &self.model_headers {
+                    Some(names) => reply::picked_headers(Pick { edits: names.removed(), ..Pick::default() }),
+                    None => reply::headers(Direction::Request, disarm(head, &self.hint)),
+                };
+                Ok(Step::Reply(Replies::one(answer)))
             }
             BodyMode::Streamed if !self.ahead => Ok(self.decide(false, true)),
             BodyMode::None => Ok(self.decide(false, true)),
@@ -448,6 +470,9 @@ impl Exchange {
     pub fn answer_response(&self, part: &ResponsePart, passed: Passed) -> Replies {
         let Passed { bytes, changed } = passed;
         match part {
+            ResponsePart::Headers(_) if self.model_headers.is_some() => {
+                Replies::one(reply::headers(Direction::Response, HeaderEdits::default()))
+            }
             ResponsePart::Headers(_) => {
                 // Upstream's mark of a response that went through the picker; users grep for it.
                 let set = vec![("x-went-into-resp-headers".to_owned(), "true".to_owned())];
@@ -481,31 +506,6 @@ fn disarm(head: &[(String, Bytes)], hint: &DestinationHint) -> HeaderEdits {
     remove.sort_unstable();
     remove.dedup();
     HeaderEdits { set: Vec::new(), remove }
-}
-
-fn read_headers(map: Option<HeaderMap>) -> Vec<(String, Bytes)> {
-    let headers = map.map(|map| map.headers).unwrap_or_default();
-    let read = |mut header: HeaderValue| {
-        header.key.make_ascii_lowercase();
-        let value = if header.raw_value.is_empty() { header.value.into_bytes() } else { header.raw_value };
-        (header.key, value.into())
-    };
-    headers.into_iter().map(read).collect()
-}
-
-/// Reads the subset hint of a message: metadata `envoy.lb.subset_hint`, key `x-gateway-destination-endpoint-subset`, a
-/// list of strings. A namespace, key or value of another shape is no hint, and entries that are no strings are skipped.
-fn read_subset(metadata: &Metadata) -> Option<Subset> {
-    let hint = metadata.filter_metadata.get("envoy.lb.subset_hint")?;
-    let Kind::ListValue(list) = hint.fields.get("x-gateway-destination-endpoint-subset")?.kind.as_ref()?
-    else {
-        return None;
-    };
-    let entries = list.values.iter().filter_map(|value| match &value.kind {
-        Some(Kind::StringValue(text)) => Some(text.as_str()),
-        _ => None,
-    });
-    Some(Subset::only(entries))
 }
 
 #[cfg(test)]

@@ -65,6 +65,8 @@ const PURE: &[&str] = &[
     "src/flow_control/bands.rs",
     "src/ext_proc/exchange.rs",
     "src/ext_proc/exchange/*",
+    "src/ext_proc/extractor.rs",
+    "src/ext_proc/extractor/*",
     "src/ext_proc/reply.rs",
     "src/discovery/index.rs",
     "src/discovery/index/*",

@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
+use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, Metadata};
 use envoy_types::pb::envoy::service::ext_proc::v3::{
     BodyResponse, CommonResponse, HeadersResponse, HttpTrailers, ProcessingResponse, ProtocolConfiguration,
     body_mutation::Mutation, processing_response::Response,
 };
-use envoy_types::pb::google::protobuf::{ListValue, Struct, Value};
+use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 use proptest::prelude::*;
 
 use super::*;
