@@ -21,6 +21,7 @@ mod lifecycle;
 mod manifests;
 mod metrics;
 mod metrics_port;
+mod model_routing;
 mod model_servers;
 mod older_guide;
 mod operations_guide;

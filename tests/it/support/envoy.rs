@@ -30,10 +30,16 @@ pub(crate) struct Envoy {
 impl Envoy {
     /// Starts Envoy and waits until it takes requests.
     pub(crate) async fn start(setup: EnvoySetup) -> Self {
+        Self::with(|access_log| setup.render(access_log)).await
+    }
+
+    /// Starts Envoy with this bootstrap configuration, which is told where its access log may go, and waits until it
+    /// takes requests.
+    pub(crate) async fn with(config: impl FnOnce(&Path) -> Value) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let text = config(&access_log_in(folder.path())).to_string();
         let config = folder.path().join("envoy.json");
-        fs::write(&config, setup.render(&access_log_in(folder.path())).to_string())
-            .expect("the folder is ours");
+        fs::write(&config, text).expect("the folder is ours");
         let mut envoy = Self {
             leash: spawn(folder.path(), &config),
             folder,
