@@ -41,6 +41,7 @@ pub const BUILT_IN: &[PluginType] = &[
     parser::passthrough::TYPE,
     discovery::file::TYPE,
     reporter::llm_request_costs::TYPE,
+    reporter::request_attribute::TYPE,
 ];
 
 #[cfg(test)]
@@ -59,6 +60,9 @@ mod tests {
             let required = match built_in.name {
                 "decision-tree-filter" => r#"{"current": {"pluginRef": "f"}}"#,
                 "file-discovery" => r#"{"path": "endpoints.yaml"}"#,
+                "request-attribute-reporter" => {
+                    r#"{"attributes": [{"key": {"name": "n"}, "expression": "1"}]}"#
+                }
                 _ => "{}",
             };
             let plugin = built_with(built_in, required, &references);

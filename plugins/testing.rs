@@ -146,9 +146,13 @@ pub(crate) fn parsed(declared: &'static [Parameter], given: &Value) -> Parameter
             ParameterKind::Boolean { .. } => ParameterValue::Boolean(value.as_bool().expect("a boolean")),
             ParameterKind::Integer { .. } => ParameterValue::Integer(value.as_i64().expect("an integer")),
             ParameterKind::Float { .. } => ParameterValue::Float(value.as_f64().expect("a number")),
-            ParameterKind::Text => ParameterValue::Text(text()),
+            ParameterKind::Text { .. } | ParameterKind::Word { .. } => ParameterValue::Text(text()),
             ParameterKind::Reference { .. } => ParameterValue::Reference(text()),
             ParameterKind::Map { fields, .. } => ParameterValue::Map(parsed(fields(), value)),
+            ParameterKind::List { fields, .. } => {
+                let maps = value.as_array().expect("a list").iter();
+                ParameterValue::List(maps.map(|map| parsed(fields(), map)).collect())
+            }
         };
         parameters.set(name, value);
     }

@@ -113,6 +113,8 @@ pub struct Metrics {
     pub config_reloads: IntCounterVec,
     /// Endpoints file reloads by result.
     pub endpoints_reloads: IntCounterVec,
+    /// Numbers that no reporter could compute of an answer.
+    pub cost_errors: IntCounter,
 }
 
 struct ModelFamilies {
@@ -197,6 +199,11 @@ impl Metrics {
                 reloads.with_label_values(&[result]);
             }
         }
+        let cost_errors = IntCounter::new(
+            "epp_request_cost_errors_total",
+            "Numbers for the gateway that an expression could not compute of an answer.",
+        );
+        let cost_errors = register(&registry, cost_errors);
         let models = DashMap::new();
         Self {
             registry,
@@ -209,6 +216,7 @@ impl Metrics {
             unread,
             config_reloads,
             endpoints_reloads,
+            cost_errors,
         }
     }
 

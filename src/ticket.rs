@@ -205,7 +205,9 @@ impl Ticket {
             pool: &self.pool.name,
             namespace: &self.pool.namespace,
         };
-        asked.pipeline.report(&facts).attributes
+        let report = asked.pipeline.report(&facts);
+        self.pool.metrics.cost_errors.inc_by(report.n_errors);
+        report.attributes
     }
 
     /// The rest of the answer will not be seen: it counts as complete when the ticket is dropped.

@@ -12,7 +12,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     parameters: &[
         Parameter {
             name: "path",
-            kind: ParameterKind::Text,
+            kind: ParameterKind::Text { default: None, check: |_| None },
             unit: "",
             summary: "The endpoints file, as for `--endpoints-file`.",
         },

@@ -41,8 +41,18 @@ pub enum ParameterKind {
         /// Largest value accepted.
         max: f64,
     },
-    /// A string that is not empty, and cannot be left out.
-    Text,
+    /// A string that is not empty.
+    Text {
+        /// Value when absent or empty; without one it cannot be left out.
+        default: Option<&'static str>,
+        /// Says what is wrong with one, if anything is.
+        check: fn(&str) -> Option<String>,
+    },
+    /// One of a few words; cannot be left out.
+    Word {
+        /// The words.
+        of: &'static [&'static str],
+    },
     /// The name of another plugin of the configuration.
     Reference {
         /// What that plugin must be.
@@ -57,12 +67,27 @@ pub enum ParameterKind {
         /// Whether exactly one of its fields must be given.
         one_of: bool,
     },
+    /// A list of maps.
+    List {
+        /// Declares what is in each; a function as for a map.
+        fields: fn() -> &'static [Parameter],
+        /// Whether it cannot be left out, nor be empty.
+        required: bool,
+        /// Says what is wrong with one of the maps, if anything is beyond its fields.
+        check: fn(&Parameters) -> Option<String>,
+    },
 }
 
 impl ParameterKind {
     /// Whether the parameter cannot be left out.
     pub fn is_required(&self) -> bool {
-        matches!(self, Self::Text | Self::Map { required: true, .. })
+        matches!(
+            self,
+            Self::Text { default: None, .. }
+                | Self::Word { .. }
+                | Self::Map { required: true, .. }
+                | Self::List { required: true, .. }
+        )
     }
 }
 
@@ -77,12 +102,14 @@ pub enum ParameterValue {
     Integer(i64),
     /// See [`ParameterKind::Float`].
     Float(f64),
-    /// See [`ParameterKind::Text`].
+    /// See [`ParameterKind::Text`] and [`ParameterKind::Word`].
     Text(String),
     /// See [`ParameterKind::Reference`].
     Reference(String),
     /// See [`ParameterKind::Map`].
     Map(Parameters),
+    /// See [`ParameterKind::List`].
+    List(Vec<Parameters>),
 }
 
 /// The validated parameters of one instance: a value for each that its type declares.
@@ -97,9 +124,14 @@ impl Parameters {
                 ParameterKind::Boolean { default } => ParameterValue::Boolean(default),
                 ParameterKind::Integer { default, .. } => ParameterValue::Integer(default),
                 ParameterKind::Float { default, .. } => ParameterValue::Float(default),
-                ParameterKind::Text | ParameterKind::Reference { .. } | ParameterKind::Map { .. } => {
-                    ParameterValue::Absent
+                ParameterKind::Text { default: Some(default), .. } => {
+                    ParameterValue::Text(default.to_owned())
                 }
+                ParameterKind::Text { default: None, .. }
+                | ParameterKind::Word { .. }
+                | ParameterKind::Reference { .. }
+                | ParameterKind::Map { .. }
+                | ParameterKind::List { .. } => ParameterValue::Absent,
             };
             (parameter.name, value)
         };
@@ -142,7 +174,7 @@ impl Parameters {
         }
     }
 
-    /// The value of a parameter that is declared as text; empty if the defaults were never completed.
+    /// The value of a parameter that is declared as text or word; empty if the defaults were never completed.
     pub fn text(&self, name: &str) -> &str {
         match self.get(name) {
             ParameterValue::Text(value) => value,
@@ -162,6 +194,14 @@ impl Parameters {
     pub fn map(&self, name: &str) -> Option<&Self> {
         match self.get(name) {
             ParameterValue::Map(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// What is in a parameter that is declared as list, if it was given.
+    pub fn list(&self, name: &str) -> Option<&[Self]> {
+        match self.get(name) {
+            ParameterValue::List(value) => Some(value),
             _ => None,
         }
     }

@@ -119,11 +119,14 @@ impl Reader<'_> {
 
     /// How messages call a parameter: those that hang together with others by their whole path.
     fn whose(&self, level: &Level, parameter: &Parameter) -> String {
-        match parameter.kind {
-            ParameterKind::Reference { .. } | ParameterKind::Map { .. } => {
-                format!("{}: `{}.{}`", self.plugin, level.path, parameter.name)
-            }
-            _ => format!("{}: parameter {}", self.plugin, shown(parameter.name)),
+        let hangs_together = matches!(
+            parameter.kind,
+            ParameterKind::Reference { .. } | ParameterKind::Map { .. } | ParameterKind::List { .. }
+        );
+        if hangs_together || self.depth > 0 {
+            format!("{}: `{}.{}`", self.plugin, level.path, parameter.name)
+        } else {
+            format!("{}: parameter {}", self.plugin, shown(parameter.name))
         }
     }
 
@@ -142,13 +145,29 @@ impl Reader<'_> {
             ParameterKind::Float { min, max, .. } => {
                 node.finite_number().filter(|value| (min..=max).contains(value)).map(ParameterValue::Float)
             }
-            ParameterKind::Text | ParameterKind::Reference { .. } => match &node.value {
+            ParameterKind::Text { default, check } => match (&node.value, default) {
+                (Value::String(value), Some(default)) if value.is_empty() => {
+                    Some(ParameterValue::Text(default.to_owned()))
+                }
+                (Value::String(value), _) if !value.is_empty() => {
+                    if let Some(wrong) = check(value) {
+                        let whose = self.whose(level, parameter);
+                        self.problems.error(node.at, format!("{whose}: {wrong}"));
+                    }
+                    Some(ParameterValue::Text(value.clone()))
+                }
+                _ => None,
+            },
+            ParameterKind::Word { of } => match &node.value {
+                Value::String(value) if of.contains(&value.as_str()) => {
+                    Some(ParameterValue::Text(value.clone()))
+                }
+                _ => None,
+            },
+            ParameterKind::Reference { .. } => match &node.value {
                 Value::String(value) if !value.is_empty() => {
                     self.gather(level, parameter, value, node.at);
-                    Some(match parameter.kind {
-                        ParameterKind::Text => ParameterValue::Text(value.clone()),
-                        _ => ParameterValue::Reference(value.clone()),
-                    })
+                    Some(ParameterValue::Reference(value.clone()))
                 }
                 _ => None,
             },
@@ -156,11 +175,39 @@ impl Reader<'_> {
                 let path = format!("{}.{}", level.path, parameter.name);
                 Some(self.map(&Level { declared: fields(), path }, one_of, node))
             }
+            ParameterKind::List { .. } => self.list(level, parameter, node),
         };
         if value.is_none() {
             node.mismatch(&self.whose(level, parameter), &expected_value(&parameter.kind), self.problems);
         }
         value
+    }
+
+    /// A list of maps, or a problem; entries that are wrong were told.
+    fn list(&mut self, level: &Level, parameter: &Parameter, node: &Node) -> Option<ParameterValue> {
+        let (ParameterKind::List { fields, required, check }, Value::List(entries)) =
+            (parameter.kind, &node.value)
+        else {
+            return None;
+        };
+        if !(usize::from(required)..=MAX_LIST).contains(&entries.len()) {
+            return None;
+        }
+        let mut list = Vec::new();
+        for (n, entry) in entries.iter().enumerate() {
+            let path = format!("{}.{}[{n}]", level.path, parameter.name);
+            let level = Level { declared: fields(), path };
+            let n_told = self.problems.n_errors();
+            let ParameterValue::Map(map) = self.map(&level, false, entry) else { return None };
+            // What a field lacks was told.
+            if self.problems.n_errors() == n_told
+                && let Some(wrong) = check(&map)
+            {
+                self.problems.error(entry.at, format!("{}: `{}`: {wrong}", self.plugin, level.path));
+            }
+            list.push(map);
+        }
+        Some(ParameterValue::List(list))
     }
 
     fn gather(&mut self, level: &Level, parameter: &Parameter, name: &str, at: Position) {
@@ -188,6 +235,9 @@ impl Reader<'_> {
     }
 }
 
+/// Most maps in one list.
+const MAX_LIST: usize = 100;
+
 fn expected_value(kind: &ParameterKind) -> String {
     match *kind {
         ParameterKind::Boolean { .. } => "`true` or `false`".to_owned(),
@@ -196,9 +246,13 @@ fn expected_value(kind: &ParameterKind) -> String {
         ParameterKind::Integer { min: i64::MIN, max, .. } => format!("an integer of at most {max}"),
         ParameterKind::Integer { min, max, .. } => format!("an integer from {min} to {max}"),
         ParameterKind::Float { min, max, .. } => format!("a number from {min} to {max}"),
-        ParameterKind::Text => "a string that is not empty".to_owned(),
+        ParameterKind::Text { .. } => "a string that is not empty".to_owned(),
+        ParameterKind::Word { of } => format!("one of {}", shown_list(of.iter().copied())),
         ParameterKind::Reference { .. } => "the name of a plugin".to_owned(),
         ParameterKind::Map { .. } => "a map".to_owned(),
+        ParameterKind::List { required, .. } => {
+            format!("a list of {} to {MAX_LIST} maps", u8::from(required))
+        }
     }
 }
 

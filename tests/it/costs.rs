@@ -47,6 +47,50 @@ async fn reported(epp: &Hermetic, mode: BodySendMode, response: Vec<ProcessingRe
     answers[2..].iter().map(carried).collect()
 }
 
+/// Row 28 of the functional specification.
+#[tokio::test]
+async fn row_28_an_attribute_is_reported_as_its_expression_says() {
+    let config = r#"
+apiVersion: inference.networking.x-k8s.io/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- type: queue-scorer
+- name: total-tokens-cost-reporter
+  type: request-attribute-reporter
+  parameters:
+    attributes:
+    - key: {namespace: envoy.lb, name: x-gateway-inference-request-cost}
+      expression: usage.completion_tokens
+      condition: "has(usage.completion_tokens)"
+schedulingProfiles:
+- name: default
+  plugins: [{pluginRef: queue-scorer}, {pluginRef: total-tokens-cost-reporter}]
+"#;
+    let epp = Hermetic::with_config(&[(0, 0.1, "")], config, epp_plugins::BUILT_IN).await;
+    let head = response_headers(&[("content-type", "application/json"), ("status", "200")]);
+    let carried = reported(&epp, FullDuplexStreamed, vec![head, response_body(USAGE, true)]).await;
+    assert_eq!(carried, [vec![], vec!["envoy.lb/x-gateway-inference-request-cost=10".to_owned()]]);
+}
+
+/// What an expression cannot compute is left out, and can be seen.
+#[tokio::test]
+async fn errors_of_expressions_are_counted() {
+    let config = r#"
+apiVersion: inference.networking.x-k8s.io/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- type: llm-request-costs
+  parameters:
+    llmRequestCosts:
+    - {metadataKey: bad, type: CEL, cel: "model == 'm' ? -1 : 1"}
+    - {metadataKey: good, type: OutputToken}
+"#;
+    let epp = Hermetic::with_config(&[(0, 0.1, "")], config, epp_plugins::BUILT_IN).await;
+    let carried = reported(&epp, FullDuplexStreamed, vec![response_body(USAGE, true)]).await;
+    assert_eq!(carried, [vec!["io.envoy.ai_gateway/good=10".to_owned()]]);
+    assert!(epp.metrics().contains("\nepp_request_cost_errors_total 1\n"));
+}
+
 fn trailers() -> ProcessingRequest {
     let trailers = Request::ResponseTrailers(HttpTrailers::default());
     ProcessingRequest { request: Some(trailers), ..ProcessingRequest::default() }

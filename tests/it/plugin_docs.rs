@@ -9,6 +9,7 @@ fn kind(parameter: &Parameter) -> String {
         ParameterKind::Boolean { default } => default.to_string(),
         ParameterKind::Integer { default, .. } => default.to_string(),
         ParameterKind::Float { default, .. } => default.to_string(),
+        ParameterKind::Text { default: Some(default), .. } if !default.is_empty() => default.to_owned(),
         kind if kind.is_required() => "required".to_owned(),
         _ => "none".to_owned(),
     }
