@@ -31,3 +31,4 @@ mod scraping;
 mod support;
 mod tidy;
 mod tls;
+mod token_limits;

@@ -38,7 +38,19 @@ impl Envoy {
     pub(crate) async fn with(config: impl FnOnce(&Path) -> Value) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let text = config(&access_log_in(folder.path())).to_string();
-        let config = folder.path().join("envoy.json");
+        Self::start_in(folder, &text).await
+    }
+
+    /// Starts Envoy with a configuration in YAML, whose access log goes to `/dev/stdout` and is ours here.
+    pub(crate) async fn with_config(config: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let access_log = access_log_in(folder.path()).display().to_string();
+        Self::start_in(folder, &config.replace("/dev/stdout", &access_log)).await
+    }
+
+    /// JSON is YAML as well.
+    async fn start_in(folder: TempDir, text: &str) -> Self {
+        let config = folder.path().join("envoy.yaml");
         fs::write(&config, text).expect("the folder is ours");
         let mut envoy = Self {
             leash: spawn(folder.path(), &config),
