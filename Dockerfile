@@ -16,6 +16,7 @@ COPY config/default-plugins.yaml config/legacy-plugins.yaml config/
 COPY fuzz/targets fuzz/targets
 COPY benches benches
 COPY plugins plugins
+COPY proto proto
 COPY src src
 ARG EPP_COMMIT=unknown
 ARG EPP_BUILD_REF=unknown

@@ -37,6 +37,8 @@ pub const BUILT_IN: &[PluginType] = &[
     parser::anthropic::TYPE,
     parser::token_ids::VLLM,
     parser::token_ids::SGLANG,
+    parser::vllm_grpc::TYPE,
+    parser::vertex_ai::TYPE,
     parser::generic::TYPE,
     parser::passthrough::TYPE,
     discovery::file::TYPE,

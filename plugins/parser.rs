@@ -9,16 +9,26 @@ mod contents;
 mod envelope;
 mod events;
 pub(crate) mod generic;
+mod grpc;
 pub mod json;
 pub mod model;
 pub mod openai;
 pub(crate) mod passthrough;
 pub(crate) mod token_ids;
 mod usage;
+pub(crate) mod vertex_ai;
+pub(crate) mod vllm_grpc;
+mod wire;
 
-/// Whether `path` ends with the segments of `claim`. Slashes at the ends do not count.
+/// Whether `path` ends with the segments of `claim`, the last of which may be `*` for any. Slashes at the ends do not
+/// count.
 pub fn claims(claim: &str, path: &str) -> bool {
-    let before = path.trim_matches('/').strip_suffix(claim);
+    let path = path.trim_matches('/');
+    let (claim, path) = match claim.strip_suffix("/*") {
+        Some(folder) => (folder, path.rsplit_once('/').map_or("", |(folder, _)| folder)),
+        None => (claim, path),
+    };
+    let before = path.strip_suffix(claim);
     before.is_some_and(|before| before.is_empty() || before.ends_with('/'))
 }
 

@@ -10,7 +10,7 @@ use crate::prompt::Prompt;
 
 /// Reads the requests of one family of APIs, and their answers.
 pub trait Parser: Send + Sync {
-    /// The paths it is for, as their last segments, without a slash at either end. With none it is for every path that
+    /// The paths it is for, as their last segments, without a slash at either end; a last `*` is any segment. With none it is for every path that
     /// no other parser claims.
     fn paths(&self) -> &[&'static str];
 

@@ -19,10 +19,9 @@ use super::body::{GatheredBody, Undecided};
 use super::destination::DestinationHint;
 use super::extractor::ModelHeaders;
 use super::reply::{self, Direction, HeaderEdits, OutgoingBody, Pick, Replies};
-use crate::control_headers;
 use crate::raw_request::{RawRequest, ResponseHead, Subset, is_compression};
 use crate::rejection::{ErrorPage, Rejection};
-use head::{read_headers, read_subset};
+use head::{disarm, read_headers, read_subset};
 
 /// How Envoy sends a body, and wants it answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -495,17 +494,6 @@ impl Exchange {
             ResponsePart::Trailers => Replies::one(reply::trailers(Direction::Response)),
         }
     }
-}
-
-/// What headers need that go on before the pick is known. Should the pick never come (Envoy sends no body where a client
-/// sends none, whatever it announced), the client's word must not be taken for it.
-fn disarm(head: &[(String, Bytes)], hint: &DestinationHint) -> HeaderEdits {
-    let mut remove = control_headers::sent(head);
-    let destinations = hint.names().into_iter().filter(|name| head.iter().any(|(sent, _)| sent == name));
-    remove.extend(destinations.map(str::to_owned));
-    remove.sort_unstable();
-    remove.dedup();
-    HeaderEdits { set: Vec::new(), remove }
 }
 
 #[cfg(test)]

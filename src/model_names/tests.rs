@@ -1,3 +1,5 @@
+//! Rows 78 and 79 of the functional specification, and what holds for any answer, however it is cut.
+
 use proptest::prelude::*;
 use serde_json::Value;
 

@@ -5,6 +5,7 @@
 mod admission;
 mod body_modes;
 mod build_commit;
+mod byte_identity;
 mod command_line;
 mod concurrency;
 mod costs;

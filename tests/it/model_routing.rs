@@ -216,7 +216,7 @@ async fn long_bodies_are_routed_and_pass_unchanged() {
     let stage = Stage::start().await;
     let long = |model: &str| {
         let prompt = "0123456789abcdef".repeat(200_000);
-        format!(r#"{{"prompt":"{prompt}","model":"{model}"}}"#)
+        format!(r#"{{"messages":[{{"role":"user","content":"{prompt}"}}],"model":"{model}"}}"#)
     };
     for protocol in PROTOCOLS {
         for model in [LLAMA, MISTRAL, PLAIN] {

@@ -4,6 +4,9 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, Metadata};
 use envoy_types::pb::google::protobuf::value::Kind;
 
+use crate::control_headers;
+use crate::ext_proc::destination::DestinationHint;
+use crate::ext_proc::reply::HeaderEdits;
 use crate::raw_request::Subset;
 
 /// Headers with their names in lower case.
@@ -30,4 +33,15 @@ pub(super) fn read_subset(metadata: &Metadata) -> Option<Subset> {
         _ => None,
     });
     Some(Subset::only(entries))
+}
+
+/// What headers need that go on before the pick is known. Should the pick never come (Envoy sends no body where a client
+/// sends none, whatever it announced), the client's word must not be taken for it.
+pub(super) fn disarm(head: &[(String, Bytes)], hint: &DestinationHint) -> HeaderEdits {
+    let mut remove = control_headers::sent(head);
+    let destinations = hint.names().into_iter().filter(|name| head.iter().any(|(sent, _)| sent == name));
+    remove.extend(destinations.map(str::to_owned));
+    remove.sort_unstable();
+    remove.dedup();
+    HeaderEdits { set: Vec::new(), remove }
 }

@@ -209,7 +209,7 @@ async fn serve(
 ) -> SocketAddr {
     let listen = async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        (listener.local_addr().expect("it is bound"), TcpIncoming::from(listener))
+        (listener.local_addr().expect("it is bound"), TcpIncoming::from(listener).with_nodelay(Some(true)))
     };
     let (address, incoming) = runtime.spawn(listen).await.expect("binding does not panic");
     let server = tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming);
