@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use epp_framework::parsing::{ModelPlace, ParseError, ParsedRequest, Parser, RequestBody};
+use epp_framework::parsing::{AnswerHead, ModelPlace, ParseError, ParsedRequest, Parser, RequestBody};
 use epp_framework::prompt::{BYTES_PER_TOKEN, Prompt};
 use epp_plugins::prefix::block_hash;
 use serde::de::IgnoredAny;
@@ -54,6 +54,9 @@ fn check_all(input: &[u8]) {
     for parser in ALL.get_or_init(parsers::all) {
         let paths = parser.paths();
         let path = if paths.is_empty() { "" } else { paths[choices.below(paths.len())] };
+        let method = ["Generate", "Embed", "ChatCompletions", "Other"][choices.below(4)];
+        let path = &path.replace('*', method);
+        check_answer(parser.as_ref(), path, input, &mut choices);
         let read =
             |bytes: &[u8], whole| parser.parse(&RequestBody { path, bytes: &bytes.to_vec().into(), whole });
         let whole = read(input, true);
@@ -67,6 +70,20 @@ fn check_all(input: &[u8]) {
         }
         beginning.prompt.to_vec();
     }
+}
+
+/// What an answer tells does not depend on how it is cut.
+fn check_answer(parser: &dyn Parser, path: &str, input: &[u8], choices: &mut Choices) {
+    let content_type =
+        ["", "application/json", "text/event-stream", "application/x-ndjson"][choices.below(4)];
+    let head = AnswerHead { content_type, stream: true };
+    let Some(mut whole) = parser.answer(path, &head) else { return };
+    let mut cut = parser.answer(path, &head).expect("as before");
+    whole.feed(input);
+    for chunk in choices.cut(input, 50) {
+        cut.feed(chunk);
+    }
+    assert_eq!(cut.finish(), whole.finish(), "{path}, {content_type}");
 }
 
 /// The model's place is that of its JSON value: another string put there changes the model and nothing else.

@@ -12,6 +12,7 @@ pub mod endpoints;
 pub mod exchange;
 pub mod exposition;
 mod json;
+pub mod names;
 mod parsers;
 mod problems;
 mod usage;
@@ -26,4 +27,5 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("endpoints", endpoints::run),
     ("exchange", exchange::run),
     ("exposition", exposition::run),
+    ("names", names::run),
 ];

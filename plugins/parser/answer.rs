@@ -15,6 +15,9 @@ use super::usage::{self, Counts};
 /// How much of the end of a JSON body is kept, in bytes.
 pub const TAIL_BYTES: usize = 64 * 1024;
 
+/// Most blanks that an answer of unknown kind may begin with, in bytes.
+const MAX_BLANKS: usize = 1024;
+
 /// Reads one answer.
 #[derive(Debug)]
 pub struct JsonAnswer(Framing);
@@ -22,8 +25,8 @@ pub struct JsonAnswer(Framing);
 /// How an answer is put together.
 #[derive(Debug)]
 enum Framing {
-    /// Its first bytes will tell.
-    Unknown,
+    /// Its first byte that is no blank will tell; these are before it.
+    Unknown(Vec<u8>),
     /// Server-sent events.
     Events(EventReader, Stream),
     /// A JSON object per line.
@@ -52,22 +55,28 @@ impl JsonAnswer {
         } else if is("application/json") {
             Framing::Body(Body::default())
         } else {
-            Framing::Unknown
+            Framing::Unknown(Vec::new())
         })
     }
 }
 
 impl AnswerReader for JsonAnswer {
     fn feed(&mut self, bytes: &[u8]) -> bool {
-        if let Framing::Unknown = self.0 {
-            self.0 = match bytes.trim_ascii_start() {
-                [] => return false,
-                [b'{' | b'[', ..] => Framing::Body(Body::default()),
-                [b':' | b'd' | b'e' | b'i' | b'r' | 0xEF, ..] => {
+        if let Framing::Unknown(blanks) = &mut self.0 {
+            let first = bytes.trim_ascii_start().first();
+            if first.is_none() && blanks.len() + bytes.len() <= MAX_BLANKS {
+                blanks.extend_from_slice(bytes);
+                return false;
+            }
+            let blanks = std::mem::take(blanks);
+            self.0 = match first {
+                Some(b'{' | b'[') => Framing::Body(Body::default()),
+                Some(b':' | b'd' | b'e' | b'i' | b'r' | 0xEF) => {
                     Framing::Events(EventReader::default(), Stream::default())
                 }
                 _ => Framing::Opaque,
             };
+            return self.feed(&blanks) | self.feed(bytes);
         }
         match &mut self.0 {
             Framing::Events(events, stream) => {
@@ -82,7 +91,7 @@ impl AnswerReader for JsonAnswer {
                 body.feed(bytes);
                 false
             }
-            Framing::Unknown | Framing::Opaque => false,
+            Framing::Unknown(_) | Framing::Opaque => false,
         }
     }
 
@@ -97,7 +106,7 @@ impl AnswerReader for JsonAnswer {
                 stream.finish()
             }
             Framing::Body(body) => body.finish(),
-            Framing::Unknown | Framing::Opaque => Answer::default(),
+            Framing::Unknown(_) | Framing::Opaque => Answer::default(),
         }
     }
 }

@@ -16,6 +16,7 @@ const ROOTS: [&str; 9] = [
     "src/lib.rs",
     "src/main.rs",
     "plugins/lib.rs",
+    "plugins/build.rs",
     "plugins/framework/lib.rs",
     "fuzz/targets/lib.rs",
     "tests/allocations/main.rs",
