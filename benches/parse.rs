@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use divan::Bencher;
 use divan::counter::BytesCount;
-use epp_framework::parameters::Parameters;
+use epp_framework::parameters::{ParameterValue, Parameters};
 use epp_framework::parsing::{Parser, RequestBody};
 use epp_framework::plugin::BuildContext;
 use epp_framework::slot::SlotNames;
@@ -41,11 +41,12 @@ fn chat(n_bytes: usize, escapes: bool) -> Bytes {
     format!(r#"{{"messages":{messages},"stream":true,"max_tokens":100,"model":"llama-3"}}"#).into()
 }
 
-fn openai() -> Arc<dyn Parser> {
+fn openai(validate: bool) -> Arc<dyn Parser> {
     let built_in = BUILT_IN.iter().find(|built_in| built_in.name == "openai-parser").expect("it is built in");
     let slots = SlotNames::default();
-    let plugin =
-        (built_in.build)(&Parameters::defaults(built_in.parameters), &BuildContext::new("p", &slots));
+    let mut parameters = Parameters::defaults(built_in.parameters);
+    parameters.set("validate", ParameterValue::Boolean(validate));
+    let plugin = (built_in.build)(&parameters, &BuildContext::new("p", &slots));
     plugin.parser.expect("it is a parser")
 }
 
@@ -56,7 +57,15 @@ fn bench<T>(bencher: Bencher<'_, '_>, (n_bytes, escapes): (usize, bool), read: i
 
 #[divan::bench(args = BODIES)]
 fn ours(bencher: Bencher<'_, '_>, body: (usize, bool)) {
-    let parser = openai();
+    let parser = openai(false);
+    bench(bencher, body, |bytes| {
+        parser.parse(&RequestBody { path: "/v1/chat/completions", bytes, whole: true }).expect("it is a chat")
+    });
+}
+
+#[divan::bench(args = BODIES)]
+fn ours_validated(bencher: Bencher<'_, '_>, body: (usize, bool)) {
+    let parser = openai(true);
     bench(bencher, body, |bytes| {
         parser.parse(&RequestBody { path: "/v1/chat/completions", bytes, whole: true }).expect("it is a chat")
     });
@@ -64,7 +73,7 @@ fn ours(bencher: Bencher<'_, '_>, body: (usize, bool)) {
 
 #[divan::bench(args = BODIES)]
 fn ours_and_hashes(bencher: Bencher<'_, '_>, body: (usize, bool)) {
-    let parser = openai();
+    let parser = openai(false);
     bench(bencher, body, |bytes| {
         let request = RequestBody { path: "/v1/chat/completions", bytes, whole: true };
         let parsed = parser.parse(&request).expect("it is a chat");

@@ -14,6 +14,7 @@ pub mod json;
 pub mod model;
 pub mod openai;
 pub(crate) mod passthrough;
+mod schema;
 pub(crate) mod token_ids;
 mod usage;
 pub(crate) mod vertex_ai;

@@ -27,7 +27,7 @@ impl Parser for GenericParser {
     }
 
     fn parse(&self, request: &RequestBody<'_>) -> Result<ParsedRequest, ParseError> {
-        Ok(openai::parse(request, Api::Any).unwrap_or_default())
+        Ok(openai::parse(request, Api::Any, false).unwrap_or_default())
     }
 
     fn answer(&self, _path: &str, head: &AnswerHead<'_>) -> Option<Box<dyn AnswerReader>> {

@@ -2,8 +2,10 @@
 //!
 //! Only what routing needs is read, and nothing is re-encoded: the model's place in the bytes is known, so that a rewrite
 //! can splice it. What the model server would refuse is the model server's to refuse, unless without it nothing could be
-//! routed: then the request is refused here, in the words of the Go EPP.
+//! routed: then the request is refused here, in the words of the Go EPP. With `validate` it is also held against the
+//! schema of its API.
 
+use epp_framework::parameters::{Parameter, ParameterKind};
 use epp_framework::parsing::{
     AnswerHead, AnswerReader, Fault, ParseError, ParsedRequest, Parser, RequestBody,
 };
@@ -13,18 +15,27 @@ use super::answer::JsonAnswer;
 use super::contents::{Contents, Found, Section};
 use super::envelope::{self, Members, count};
 use super::json::{Scanner, SyntaxError};
+use super::schema::{Schema, openai as schemas};
 
 /// `openai-parser`.
 pub(crate) const TYPE: PluginType = PluginType {
     name: "openai-parser",
     summary: "Reads requests of the OpenAI APIs: completions, chat, responses, conversations, embeddings, images.",
+    parameters: &[Parameter {
+        name: "validate",
+        kind: ParameterKind::Boolean { default: false },
+        unit: "",
+        summary: "Whether requests that break the schema of their API are refused.",
+    }],
     kinds: &[Kind::Parser],
-    build: |_, _| Plugin::of_parser(OpenAiParser),
+    build: |parameters, _| Plugin::of_parser(OpenAiParser { validate: parameters.boolean("validate") }),
     ..PluginType::PLAIN
 };
 
 /// See the module.
-struct OpenAiParser;
+struct OpenAiParser {
+    validate: bool,
+}
 
 /// The APIs that differ in where their prompt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +63,8 @@ const PATHS: &[(&str, Api)] = &[
     ("images/generations", Api::Images),
 ];
 
+const COMPLETIONS: &str = "invalid completions request: must have prompt field";
+
 const CLAIMS: [&str; PATHS.len()] = {
     let mut claims = [""; PATHS.len()];
     let mut at = 0;
@@ -71,7 +84,7 @@ impl Parser for OpenAiParser {
         let claimed = PATHS.iter().filter(|(claim, _)| super::claims(claim, request.path));
         let longest = claimed.max_by_key(|(claim, _)| claim.len());
         let api = longest.map_or(Api::Unknown, |&(_, api)| api);
-        Ok(ParsedRequest { needs_model: true, ..parse(request, api)? })
+        Ok(ParsedRequest { needs_model: true, ..parse(request, api, self.validate)? })
     }
 
     fn answer(&self, _path: &str, head: &AnswerHead<'_>) -> Option<Box<dyn AnswerReader>> {
@@ -79,11 +92,16 @@ impl Parser for OpenAiParser {
     }
 }
 
-/// Reads a request of `api`.
-pub(super) fn parse(request: &RequestBody<'_>, api: Api) -> Result<ParsedRequest, ParseError> {
+/// Reads a request of `api`; with `validate` it must be as the schema says.
+pub(super) fn parse(
+    request: &RequestBody<'_>,
+    api: Api,
+    validate: bool,
+) -> Result<ParsedRequest, ParseError> {
     let mut body = Body::new(api);
     let parsed = envelope::read(request, &mut body)?;
-    let fault = body.fault().filter(|_| request.whole);
+    let invalid = || if validate { body.invalid(request.bytes) } else { None };
+    let fault = if request.whole { body.fault().or_else(invalid) } else { None };
     let max_tokens = body.max_tokens();
     let Body { around, messages, prompt, input, instructions, .. } = body;
     let main = match api {
@@ -107,6 +125,8 @@ struct Body {
     /// `input`, or the `items` of a conversation.
     input: Section,
     instructions: Section,
+    /// Whether there are embeddings in place of a prompt.
+    has_embeddings: bool,
     max_tokens: Option<u64>,
     max_completion_tokens: Option<u64>,
     max_output_tokens: Option<u64>,
@@ -121,6 +141,7 @@ impl Body {
             prompt: Section::default(),
             input: Section::default(),
             instructions: Section::default(),
+            has_embeddings: false,
             max_tokens: None,
             max_completion_tokens: None,
             max_output_tokens: None,
@@ -131,9 +152,28 @@ impl Body {
         self.max_completion_tokens.or(self.max_output_tokens).or(self.max_tokens)
     }
 
+    /// What in `bytes`, the whole request, is not as its API has it.
+    fn invalid(&self, bytes: &[u8]) -> Option<Fault> {
+        let (name, schema): (_, &'static Schema) = match self.api {
+            Api::Chat => ("chat completions", &schemas::CHAT),
+            Api::Unknown if self.messages.found != Found::Nothing => ("chat completions", &schemas::CHAT),
+            // Without `validate` an empty text is the model server's to refuse, as in v1.0.1.
+            Api::Completions | Api::Unknown if self.prompt.found == Found::Empty && !self.has_embeddings => {
+                return Some(Fault::new(COMPLETIONS));
+            }
+            Api::Completions | Api::Unknown => ("completions", &schemas::COMPLETIONS),
+            Api::Responses => ("responses", &schemas::RESPONSES),
+            Api::Conversations => ("conversations", &schemas::CONVERSATIONS),
+            Api::Embeddings => ("embeddings", &schemas::EMBEDDINGS),
+            Api::Images => ("images generations", &schemas::IMAGES),
+            Api::Any => return None,
+        };
+        let violation = schema.violation(bytes)?;
+        Some(Fault::new(format!("invalid {name} request: {violation}")))
+    }
+
     /// What the API cannot be without.
     fn fault(&self) -> Option<Fault> {
-        const COMPLETIONS: &str = "invalid completions request: must have prompt field";
         const CHAT: &str = "invalid chat completions request: must have valid messages field";
         let known =
             |message: &'static str, legacy| Some(Fault { message: message.into(), legacy: Some(legacy) });
@@ -147,7 +187,7 @@ impl Body {
             Api::Chat => known(CHAT, "prompt not found in request"),
             Api::Completions | Api::Unknown => match self.prompt.found {
                 Found::Good => None,
-                // An empty text is the model server's to refuse, as in v1.0.1.
+                // An empty text, see above.
                 Found::Empty if !self.prompt.contents.is_empty() => None,
                 Found::Nothing => known(COMPLETIONS, "prompt not found in request"),
                 _ => known(COMPLETIONS, "prompt is not a string"),
@@ -195,6 +235,10 @@ impl Members for Body {
             "max_tokens" => self.max_tokens = count(scanner)?,
             "max_completion_tokens" => self.max_completion_tokens = count(scanner)?,
             "max_output_tokens" => self.max_output_tokens = count(scanner)?,
+            "prompt_embeds" => {
+                let value = scanner.skip()?;
+                self.has_embeddings = !matches!(&scanner.text()[value], b"null" | b"[]" | b"\"\"");
+            }
             "tools" | "documents" | "chat_template" | "chat_template_kwargs"
                 if matches!(self.api, Api::Chat | Api::Responses) =>
             {

@@ -33,3 +33,4 @@ mod support;
 mod tidy;
 mod tls;
 mod token_limits;
+mod validation;
