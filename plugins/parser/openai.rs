@@ -105,7 +105,7 @@ pub(super) fn parse(
     let max_tokens = body.max_tokens();
     let Body { around, messages, prompt, input, instructions, .. } = body;
     let main = match api {
-        Api::Unknown | Api::Any if messages.found != Found::Nothing => messages,
+        Api::Unknown | Api::Embeddings | Api::Any if messages.found != Found::Nothing => messages,
         Api::Chat => messages,
         Api::Any if prompt.found == Found::Nothing => input,
         Api::Responses | Api::Conversations | Api::Embeddings => input,
@@ -161,9 +161,12 @@ impl Body {
             Api::Completions | Api::Unknown if self.prompt.found == Found::Empty && !self.has_embeddings => {
                 return Some(Fault::new(COMPLETIONS));
             }
+            // What stands for the prompt is not described.
+            Api::Completions | Api::Unknown if self.prompt.found != Found::Good => return None,
             Api::Completions | Api::Unknown => ("completions", &schemas::COMPLETIONS),
             Api::Responses => ("responses", &schemas::RESPONSES),
             Api::Conversations => ("conversations", &schemas::CONVERSATIONS),
+            Api::Embeddings if self.messages.found != Found::Nothing => return None,
             Api::Embeddings => ("embeddings", &schemas::EMBEDDINGS),
             Api::Images => ("images generations", &schemas::IMAGES),
             Api::Any => return None,
@@ -185,6 +188,8 @@ impl Body {
                 _ => known(CHAT, "messages is not a list"),
             },
             Api::Chat => known(CHAT, "prompt not found in request"),
+            // vLLM takes embeddings in place of a prompt.
+            Api::Completions | Api::Unknown if self.has_embeddings => None,
             Api::Completions | Api::Unknown => match self.prompt.found {
                 Found::Good => None,
                 // An empty text, see above.
@@ -198,6 +203,8 @@ impl Body {
             Api::Conversations if self.input.found != Found::Good => {
                 new("invalid conversations request: must have items field")
             }
+            // And a chat in place of an input.
+            Api::Embeddings if self.messages.found == Found::Good => None,
             Api::Embeddings if self.input.found != Found::Good => {
                 new("invalid embeddings request: must have input field")
             }
@@ -211,7 +218,7 @@ impl Body {
     /// A member that holds a prompt in some API; says whether it was read.
     fn read_prompt(&mut self, scanner: &mut Scanner<'_>, key: &str) -> Result<bool, SyntaxError> {
         match (key, self.api) {
-            ("messages", Api::Chat | Api::Unknown | Api::Any) => {
+            ("messages", Api::Chat | Api::Unknown | Api::Embeddings | Api::Any) => {
                 self.messages.read_messages(scanner, false)?;
             }
             ("prompt", Api::Images) => self.prompt.read_string(scanner)?,

@@ -327,6 +327,23 @@ fn rows_65_and_68_and_other_members() {
     assert_eq!((sglang.max_tokens, sglang.cache_salt.as_deref(), sglang.stream), (Some(9), Some("s"), true));
 }
 
+/// What vLLM takes beyond the API.
+#[test]
+fn embeddings_stand_for_a_prompt_and_a_chat_can_be_embedded() {
+    for (path, body, text) in [
+        (COMPLETIONS, r#"{"model":"m","prompt_embeds":"AAAA"}"#, ""),
+        (COMPLETIONS, r#"{"model":"m","prompt":null,"prompt_embeds":["AAAA"]}"#, ""),
+        (
+            "/v1/embeddings",
+            r#"{"model":"m","messages":[{"role":"user","content":"a"}]}"#,
+            "<|im_start|>user\na<|im_end|>\n",
+        ),
+    ] {
+        let parsed = parse_with(&openai::TYPE, path, body.as_bytes()).unwrap();
+        assert_eq!((text_of(&parsed).as_str(), parsed.fault), (text, None), "{body}");
+    }
+}
+
 /// The model's place, wherever it is; `null` and nothing at all leave a place for one.
 #[test]
 fn a_model_can_be_put_in_its_place() {

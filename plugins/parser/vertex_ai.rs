@@ -49,7 +49,7 @@ impl Parser for VertexAiParser {
         })?;
         let data: Bytes = message.http_body.unwrap_or_default().data;
         let body = RequestBody { path: "", bytes: &data, whole: request.whole };
-        let parsed = openai::parse(&body, Api::Any)?;
+        let parsed = openai::parse(&body, Api::Any, false)?;
         Ok(ParsedRequest { model_place: ModelPlace::Nowhere, ..parsed })
     }
 

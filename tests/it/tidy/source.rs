@@ -10,7 +10,7 @@ const FOLDERS: [&str; 7] =
     ["build", "src", "plugins", "tests", "benches", "fuzz/targets", "fuzz/fuzz_targets"];
 
 /// The roots of our crates, besides each file in a folder of [`TARGET_FOLDERS`].
-const ROOTS: [&str; 9] = [
+const ROOTS: [&str; 10] = [
     "build/commit.rs",
     "benches/ext_proc/main.rs",
     "src/lib.rs",
