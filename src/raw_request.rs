@@ -71,9 +71,13 @@ pub struct ResponseHead {
     pub compressed: bool,
 }
 
-/// Whether a value of `content-encoding` changes the bytes.
+/// Whether a value of `content-encoding` says that the bytes are compressed. Some clients name a character set there,
+/// which says nothing of the kind.
 pub fn is_compression(encoding: &str) -> bool {
-    encoding.split(',').map(str::trim).any(|one| !one.is_empty() && !one.eq_ignore_ascii_case("identity"))
+    const KNOWN: [&str; 9] =
+        ["gzip", "x-gzip", "deflate", "br", "zstd", "compress", "x-compress", "lz4", "snappy"];
+    let known = |one: &str| KNOWN.iter().any(|known| one.trim().eq_ignore_ascii_case(known));
+    encoding.split(',').any(known)
 }
 
 /// An address; a port narrows it to that port.
@@ -201,6 +205,41 @@ mod tests {
         ];
         let request = RawRequest { headers, ..RawRequest::default() };
         assert_eq!((request.header("a"), request.header("b"), request.header("c")), (None, None, Some("1")));
+    }
+
+    #[test]
+    fn compressed_bodies_are_told_by_their_headers_or_by_how_they_begin() {
+        for (name, value, body, want) in [
+            ("content-encoding", "gzip", &b"{}"[..], true),
+            ("content-encoding", "identity, BR", b"{}", true),
+            ("content-encoding", "identity", b"{}", false),
+            ("content-encoding", "utf-8", b"{}", false),
+            ("x-body-compressed", "zstd", b"{}", true),
+            ("accept-encoding", "gzip", b"{}", false),
+            ("a", "", b"\x1f\x8b\x08", true),
+            ("a", "", b"\x28\xb5\x2f\xfd", true),
+            ("a", "", b"", false),
+        ] {
+            let headers = vec![(name.to_owned(), Bytes::from(value))];
+            let body = Some(Bytes::from(body));
+            let request = RawRequest { headers, body, ..RawRequest::default() };
+            assert_eq!(request.is_compressed(), want, "{request:?}");
+        }
+    }
+
+    #[test]
+    fn the_path_is_told_by_the_first_header_that_has_it() {
+        let path = |headers: &[(&str, &'static str)]| {
+            let headers =
+                headers.iter().map(|&(name, value)| (name.to_owned(), Bytes::from(value))).collect();
+            RawRequest { headers, ..RawRequest::default() }.path().to_owned()
+        };
+        assert_eq!(path(&[]), "");
+        assert_eq!(path(&[(":path", "/v1/completions?a=b")]), "/v1/completions");
+        let original = ("x-original-path", "/v1/chat/completions");
+        assert_eq!(path(&[("x-forwarded-path", "/c"), original]), "/v1/chat/completions", "row 60");
+        assert_eq!(path(&[(":path", "/a"), original]), "/a");
+        assert_eq!(path(&[("x-forwarded-path", "/c#d")]), "/c");
     }
 
     #[test]
