@@ -199,4 +199,14 @@ mod tests {
         }
         assert_eq!(Rejection::Shed.page(Compat::LlmD).dropped_reason, None);
     }
+
+    /// Row 89 of the functional specification, for the one reason of the scheduler that llm-d tells apart.
+    #[test]
+    fn row_89_a_lack_of_capacity_is_told_as_such() {
+        for (compat, want) in [(Compat::V1_5, None), (Compat::LlmD, Some("rejected-saturated"))] {
+            let drained = Unschedulable::Drained { profile: "default".into() };
+            let page = Rejection::Unschedulable(drained).page(compat);
+            assert_eq!((page.status, page.code, page.dropped_reason), (429, "ResourceExhausted", want));
+        }
+    }
 }

@@ -50,11 +50,11 @@ async fn what_may_be_shed_is_shed_when_nobody_has_room() {
     let (now, legacy) = (Compat::V1_0_1, Compat::V0_5_1);
     for (row, compat, pods, objective, model, want) in [
         ("4", now, FULL, Some("sql-lora"), "m", (200, "")),
-        ("U13 priority -1", now, FULL, Some("batch"), "m", (429, shed)),
+        ("U13 and 83: priority -1", now, FULL, Some("batch"), "m", (429, shed)),
         ("U13 priority 0", now, FULL, Some("standard"), "m", (200, "")),
-        ("no objective", now, FULL, None, "m", (200, "")),
-        ("room", now, ROOM, Some("batch"), "m", (200, "")),
-        ("no pods", now, &[], Some("batch"), "m", (429, shed)),
+        ("81: no objective", now, FULL, None, "m", (200, "")),
+        ("82: room", now, ROOM, Some("batch"), "m", (200, "")),
+        ("84: no pods", now, &[], Some("batch"), "m", (429, shed)),
         ("v0.5.1 21", legacy, FULL, Some("batch"), "m", (429, shed_legacy)),
         ("v0.5.1 22", legacy, ROOM, Some("batch"), "m", (200, "")),
         ("v0.5.1 32", legacy, FULL, Some("sql-lora"), "m", (200, "")),

@@ -72,6 +72,29 @@ schedulingProfiles:
     assert_eq!(carried, [vec![], vec!["envoy.lb/x-gateway-inference-request-cost=10".to_owned()]]);
 }
 
+/// Row 47 of the functional specification: what plugins say stands beside what is said of the pick's namespace. It comes with
+/// the answer's end, since no plugin has anything to say before.
+#[tokio::test]
+async fn row_47_other_namespaces_stand_beside_ours() {
+    let config = r"
+apiVersion: inference.networking.x-k8s.io/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- type: request-attribute-reporter
+  parameters:
+    attributes:
+    - key: {namespace: existing_namespace, name: existing_key}
+      expression: usage.prompt_tokens
+    - key: {namespace: envoy.lb, name: x-gateway-inference-request-cost}
+      expression: usage.completion_tokens
+";
+    let epp = Hermetic::with_config(&[(0, 0.1, "")], config, epp_plugins::BUILT_IN).await;
+    let head = response_headers(&[("content-type", "application/json"), ("status", "200")]);
+    let carried = reported(&epp, FullDuplexStreamed, vec![head, response_body(USAGE, true)]).await;
+    let want = ["envoy.lb/x-gateway-inference-request-cost=10", "existing_namespace/existing_key=7"];
+    assert_eq!(carried, [vec![], want.map(str::to_owned).to_vec()]);
+}
+
 /// What an expression cannot compute is left out, and can be seen.
 #[tokio::test]
 async fn errors_of_expressions_are_counted() {

@@ -9,12 +9,18 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
     processing_response::Response,
 };
 use envoy_types::pb::google::protobuf::value::Kind;
+use epp::datastore::RequestRules;
+use epp::director::Rules;
 use epp::ext_proc::Limits;
 
 use crate::support::eventually;
 use crate::support::hermetic::{
-    Hermetic, Pod, request_body, request_headers, response_body, response_headers, with_hint, with_subset,
+    FOUR_SCORERS, Hermetic, Pod, PoolSetup, request_body, request_headers, with_hint, with_subset,
 };
+
+mod answers;
+mod edges;
+mod versions;
 
 /// The fixture's request: objective and model `model`, rewritten to `target`.
 fn req(prompt: &str, model: &str, target: &str) -> Vec<ProcessingRequest> {
@@ -103,7 +109,7 @@ const THREE: &[Pod] = &[(3, 0.2, ""), (0, 0.1, ""), (10, 0.2, "")];
 
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "most of it is the table")]
-async fn rows_1_2_3_4_7_8_18_19_requests_are_routed() {
+async fn rows_1_2_3_4_7_8_18_19_25_requests_are_routed() {
     let split = |model: &str, target: &str| {
         let whole = body(model, "test6");
         let (first, second) = whole.split_at(whole.find(model).expect("the model") + 3);
@@ -173,31 +179,38 @@ async fn rows_1_2_3_4_7_8_18_19_requests_are_routed() {
         ("18", THREE, subset(&all), 2, "sql-lora", "sql-lora-1fdg2", "test2", 2),
         ("19", THREE, subset(&all[2..]), 3, "sql-lora", "sql-lora-1fdg2", "test2", 2),
     ] {
-        let epp = Hermetic::start(pods).await;
-        let (answers, end) = epp.exchange(messages).await;
-        assert!(end.is_ok(), "row {row}: {end:?}");
-        let routed = routed(answers);
-        let outgoing = body(target, prompt);
-        assert_eq!(routed.destination, format!("192.168.1.{ip}:8000"), "row {row}");
-        let set = [
-            ("content-length".to_owned(), outgoing.len().to_string()),
-            ("x-gateway-destination-endpoint".to_owned(), routed.destination.clone()),
-        ];
-        assert_eq!(routed.set, set.into(), "row {row}: only what changes is set");
-        assert_eq!(
-            routed.removed,
-            ["x-gateway-inference-objective", "x-gateway-model-name-rewrite"],
-            "row {row}"
-        );
-        assert_eq!(routed.body, outgoing, "row {row}");
-        let total = format!(
-            "inference_model_request_total{{model_name=\"{model}\",target_model_name=\"{target}\"}} 1\n"
-        );
-        assert!(epp.metrics().contains(&total), "row {row}: {}", epp.metrics());
-        assert!(epp.metrics().contains("inference_pool_ready_pods{name=\"vllm-pool\"} 3\n"), "row {row}");
-        assert_eq!(epp.pool.last_decisions(1, None)[0].priority, priority, "row {row}");
-        assert_eq!(epp.held(), (0, 0, 0), "row {row}");
+        // Row 25: the same in a pool that nothing is said of.
+        for (said, priority) in [(None, priority), (Some(RequestRules::default()), 0)] {
+            let pool = PoolSetup::new(FOUR_SCORERS);
+            let pool = if let Some(said) = said { PoolSetup { said, ..pool } } else { pool };
+            let epp = Hermetic::with_pool(pods, pool, Rules::default()).await;
+            let (answers, end) = epp.exchange(messages.clone()).await;
+            assert!(end.is_ok(), "row {row}: {end:?}");
+            assert_routed(row, routed(answers), &body(target, prompt), ip);
+            let labels = format!("model_name=\"{model}\",target_model_name=\"{target}\"");
+            let total = format!("inference_model_request_total{{{labels}}} 1\n");
+            assert!(epp.metrics().contains(&total), "row {row}: {}", epp.metrics());
+            assert!(epp.metrics().contains("inference_pool_ready_pods{name=\"vllm-pool\"} 3\n"), "row {row}");
+            assert_eq!(epp.pool.last_decisions(1, None)[0].priority, priority, "row {row}");
+            assert_eq!(epp.held(), (0, 0, 0), "row {row}");
+        }
     }
+}
+
+/// The request goes to this pod, with this body; only what changes is set.
+fn assert_routed(row: &str, routed: Routed, outgoing: &str, ip: u8) {
+    assert_eq!(routed.destination, format!("192.168.1.{ip}:8000"), "row {row}");
+    let set = [
+        ("content-length".to_owned(), outgoing.len().to_string()),
+        ("x-gateway-destination-endpoint".to_owned(), routed.destination),
+    ];
+    assert_eq!(routed.set, set.into(), "row {row}: only what changes is set");
+    assert_eq!(
+        routed.removed,
+        ["x-gateway-inference-objective", "x-gateway-model-name-rewrite"],
+        "row {row}"
+    );
+    assert_eq!(routed.body, outgoing, "row {row}");
 }
 
 #[tokio::test]
@@ -271,56 +284,6 @@ async fn a_sound_body_without_headers_is_refused_and_reserves_nothing() {
     let (status, page) = rejected(&answers);
     assert!(status == 500 && page.contains("request_header_mode: SEND"), "{status} {page}");
     assert_eq!(epp.held(), (0, 0, 0));
-}
-
-#[tokio::test]
-async fn rows_9_10_11_responses_pass_unchanged() {
-    let json = r#"{"choices":[],"usage":{"completion_tokens":100,"prompt_tokens":11,"total_tokens":111}}"#;
-    for (row, pieces) in [
-        ("9", &[(&json[..20], false), (&json[20..], true)][..]),
-        ("10", &[("no healthy upstream", true)]),
-        ("11", &[(json, false), ("", true)]),
-    ] {
-        let epp = Hermetic::start(&[(4, 0.2, "")]).await;
-        let mut messages = vec![response_headers(&[("content-type", "application/json")])];
-        messages.extend(pieces.iter().map(|(piece, end)| response_body(piece, *end)));
-        let (answers, end) = epp.exchange(messages).await;
-        assert!(end.is_ok(), "row {row}: {end:?}");
-        let Some(Response::ResponseHeaders(headers)) = &answers[0].response else { panic!("{answers:?}") };
-        let mutation = headers.response.as_ref().and_then(|common| common.header_mutation.as_ref());
-        let set: Vec<_> = mutation.expect("headers").set_headers.iter().map(header).collect();
-        assert_eq!(set, [("x-went-into-resp-headers".to_owned(), "true".to_owned())], "row {row}");
-        let found: Vec<_> = answers[1..].iter().map(streamed).collect();
-        let want: Vec<_> = pieces.iter().map(|(piece, end)| (piece.as_bytes(), *end)).collect();
-        assert_eq!(found, want, "row {row}");
-    }
-}
-
-#[tokio::test]
-async fn row_12_usage_of_a_stream_is_counted() {
-    let epp = Hermetic::start(&[]).await;
-    let event = "data: {\"choices\":[{\"text\":\"a\"}],\"usage\":null}\n\n";
-    let last = "data: {\"usage\":{\"prompt_tokens\":7,\"total_tokens\":17,\"completion_tokens\":10}}\n\ndata: [DONE]\n\n";
-    let mut chunks = vec![event; 5];
-    chunks.extend([last, ""]);
-    let mut messages = vec![response_headers(&[("content-type", "text/event-stream"), ("status", "200")])];
-    messages.extend(chunks.iter().map(|chunk| response_body(chunk, chunk.is_empty())));
-    let (answers, end) = epp.exchange(messages).await;
-    assert!(end.is_ok(), "{end:?}");
-    let found: Vec<_> = answers[1..].iter().map(streamed).collect();
-    let want: Vec<_> = chunks.iter().map(|chunk| (chunk.as_bytes(), chunk.is_empty())).collect();
-    assert_eq!(found, want);
-    for line in
-        ["_count{model_name=\"\",target_model_name=\"\"} 1", "_sum{model_name=\"\",target_model_name=\"\"} 7"]
-    {
-        assert!(
-            epp.metrics().contains(&format!("inference_model_input_tokens{line}\n")),
-            "{}",
-            epp.metrics()
-        );
-    }
-    let bucket = "inference_model_input_tokens_bucket{model_name=\"\",target_model_name=\"\",le=\"8\"} 1\n";
-    assert!(epp.metrics().contains(bucket));
 }
 
 #[tokio::test]

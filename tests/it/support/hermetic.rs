@@ -4,19 +4,19 @@
 //! The pool is the fixture of the functional specification: pod *i* is 192.168.1.(i+1):8000 and is never contacted.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, Metadata};
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_client::ExternalProcessorClient;
 use envoy_types::pb::envoy::service::ext_proc::v3::{
-    HttpBody, HttpHeaders, ProcessingRequest, ProcessingResponse, processing_request::Request,
+    HttpBody, HttpHeaders, HttpTrailers, ProcessingRequest, ProcessingResponse, processing_request::Request,
 };
 use envoy_types::pb::google::protobuf::{ListValue, Struct, Value, value::Kind};
 use epp::clock::Clock;
 use epp::config::build;
-use epp::datastore;
+use epp::datastore::{self, RequestRules};
 use epp::director::{Director, Rules};
 use epp::discovery::Change;
 use epp::ext_proc::{ExtProc, Limits, Options};
@@ -39,7 +39,7 @@ use crate::support::server_runtime;
 pub(crate) const SEED_CONFIG: &str = include_str!("../../../config/default-plugins.yaml");
 
 /// The fixture's profile: the seeds' scorers and LoRA affinity, weight 1 each.
-const FOUR_SCORERS: &str = include_str!("../fixtures/config/four-scorers.yaml");
+pub(crate) const FOUR_SCORERS: &str = include_str!("../fixtures/config/four-scorers.yaml");
 
 /// A pod: waiting requests, KV use and running LoRA adapters (between commas), as its last scrape said. How many
 /// adapters fit it did not say.
@@ -84,13 +84,18 @@ impl Hermetic {
         Self::serve(pool(pods, FOUR_SCORERS, epp_plugins::BUILT_IN), setup).await
     }
 
+    /// Starts it over another pool than the fixture's.
+    pub(crate) async fn with_pool(pods: &[Pod], pool: PoolSetup<'_>, rules: Rules) -> Self {
+        Self::serve(pool.build(pods), Setup { rules, ..Setup::default() }).await
+    }
+
     /// Starts it with the seeds' profile and what is off unless asked for.
     pub(crate) async fn with_options(
         pods: &[Pod],
         emit_scores: bool,
         options: impl FnOnce(&prometheus::Registry) -> Options,
     ) -> Self {
-        let pool = pool_that(emit_scores, pods, SEED_CONFIG, epp_plugins::BUILT_IN);
+        let pool = PoolSetup { emit_scores, ..PoolSetup::new(SEED_CONFIG) }.build(pods);
         let options = options(pool.metrics.registry());
         Self::serve(pool, Setup { options, ..Setup::default() }).await
     }
@@ -162,39 +167,68 @@ impl Drop for Hermetic {
 
 /// A pool of these pods under a configuration over a table of plugin types; all of them are fresh.
 pub(crate) fn pool(pods: &[Pod], config: &str, types: &'static [PluginType]) -> Arc<PoolState> {
-    pool_that(false, pods, config, types)
+    PoolSetup { types, ..PoolSetup::new(config) }.build(pods)
 }
 
-/// The same pool, which emits scores or not.
-fn pool_that(emit_scores: bool, pods: &[Pod], config: &str, types: &'static [PluginType]) -> Arc<PoolState> {
-    let clock = Clock::start();
-    let staleness = Duration::from_secs(3600);
-    let metrics = Arc::new(Metrics::new());
-    let (store, mut writer) = datastore::store();
-    let parts = PoolParts {
-        name: "vllm-pool".into(),
-        namespace: "default".into(),
-        store: store.clone(),
-        metrics: metrics.clone(),
-        staleness,
-        decision_timeout: Duration::from_secs(5),
-        seed: 7,
-        emit_scores,
-    };
-    let (composition, problems) = build::load(config, types);
-    let composition = composition.unwrap_or_else(|| panic!("{problems:?}"));
-    let pool = Arc::new(PoolState::new(parts, clock, |slots| Pipeline::build(&composition, slots, None)));
-    PoolCollector::register(metrics.registry(), "vllm-pool", store.clone(), clock, staleness);
-    writer.apply((0..pods.len()).map(|i| Change::Upsert(pod(i))).collect(), |_| {});
-    let objectives = [("my-model", 2), ("sql-lora", 2), ("direct-model", 2), ("standard", 0), ("batch", -1)];
-    let objectives = objectives.map(|(name, priority)| (name.to_owned(), priority)).into();
-    writer.update_rules(|rules| rules.objectives = objectives);
-    for (endpoint, &(waiting, kv_used, adapters)) in store.snapshot().endpoints.iter().zip(pods) {
-        let load = ScrapedLoad { waiting: Some(waiting), kv_used: Some(kv_used), ..ScrapedLoad::default() };
-        endpoint.store_scrape(endpoint.begin_scrape(), &load, clock.now());
-        set_adapters(endpoint, adapters, 0);
+/// What a pool is made of beside its pods. Start from [`PoolSetup::new`] and override fields.
+pub(crate) struct PoolSetup<'a> {
+    /// The configuration.
+    pub(crate) config: &'a str,
+    /// The plugin types that it may name.
+    pub(crate) types: &'static [PluginType],
+    /// Whether scores are emitted.
+    pub(crate) emit_scores: bool,
+    /// The address of each pod.
+    pub(crate) address: fn(usize) -> IpAddr,
+    /// What is said of requests.
+    pub(crate) said: RequestRules,
+}
+
+impl<'a> PoolSetup<'a> {
+    /// The fixture's addresses and objectives under a configuration over the built-in types.
+    pub(crate) fn new(config: &'a str) -> Self {
+        let objectives =
+            [("my-model", 2), ("sql-lora", 2), ("direct-model", 2), ("standard", 0), ("batch", -1)];
+        let objectives = objectives.map(|(name, priority)| (name.to_owned(), priority)).into();
+        Self {
+            config,
+            types: epp_plugins::BUILT_IN,
+            emit_scores: false,
+            address: |i| format!("192.168.1.{}", i + 1).parse().expect("an address"),
+            said: RequestRules { objectives, ..RequestRules::default() },
+        }
     }
-    pool
+
+    /// The pool of these pods; all of them are fresh.
+    fn build(self, pods: &[Pod]) -> Arc<PoolState> {
+        let clock = Clock::start();
+        let staleness = Duration::from_secs(3600);
+        let metrics = Arc::new(Metrics::new());
+        let (store, mut writer) = datastore::store();
+        let parts = PoolParts {
+            name: "vllm-pool".into(),
+            namespace: "default".into(),
+            store: store.clone(),
+            metrics: metrics.clone(),
+            staleness,
+            decision_timeout: Duration::from_secs(5),
+            seed: 7,
+            emit_scores: self.emit_scores,
+        };
+        let (composition, problems) = build::load(self.config, self.types);
+        let composition = composition.unwrap_or_else(|| panic!("{problems:?}"));
+        let pool = Arc::new(PoolState::new(parts, clock, |slots| Pipeline::build(&composition, slots, None)));
+        PoolCollector::register(metrics.registry(), "vllm-pool", store.clone(), clock, staleness);
+        writer.apply((0..pods.len()).map(|i| Change::Upsert(pod(i, (self.address)(i)))).collect(), |_| {});
+        writer.update_rules(|rules| *rules = self.said);
+        for (endpoint, &(waiting, kv_used, adapters)) in store.snapshot().endpoints.iter().zip(pods) {
+            let load =
+                ScrapedLoad { waiting: Some(waiting), kv_used: Some(kv_used), ..ScrapedLoad::default() };
+            endpoint.store_scrape(endpoint.begin_scrape(), &load, clock.now());
+            set_adapters(endpoint, adapters, 0);
+        }
+        pool
+    }
 }
 
 /// Gives an endpoint these running LoRA adapters (between commas), of which `max` fit.
@@ -217,11 +251,11 @@ async fn serve(
     address
 }
 
-fn pod(i: usize) -> EndpointMeta {
+fn pod(i: usize, address: IpAddr) -> EndpointMeta {
     EndpointMeta {
         name: format!("pod-{i}"),
         namespace: "default".into(),
-        address: format!("192.168.1.{}", i + 1).parse().expect("an address"),
+        address,
         port: 8000,
         labels: BTreeMap::new(),
     }
@@ -255,6 +289,16 @@ pub(crate) fn request_body(body: impl AsRef<[u8]>, end_of_stream: bool) -> Proce
 /// A piece of the response's body.
 pub(crate) fn response_body(body: impl AsRef<[u8]>, end_of_stream: bool) -> ProcessingRequest {
     message(Request::ResponseBody(http_body(body.as_ref(), end_of_stream)))
+}
+
+/// Trailers behind the request.
+pub(crate) fn request_trailers() -> ProcessingRequest {
+    message(Request::RequestTrailers(HttpTrailers::default()))
+}
+
+/// Trailers behind the response.
+pub(crate) fn response_trailers() -> ProcessingRequest {
+    message(Request::ResponseTrailers(HttpTrailers::default()))
 }
 
 fn http_body(body: &[u8], end_of_stream: bool) -> HttpBody {
