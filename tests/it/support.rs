@@ -12,6 +12,7 @@ pub(crate) mod kube_api;
 pub(crate) mod leash;
 pub(crate) mod metrics_server;
 pub(crate) mod rate_limit;
+pub(crate) mod raw_upstream;
 pub(crate) mod stub_epp;
 pub(crate) mod tls;
 pub(crate) mod upstream;
