@@ -326,3 +326,18 @@ async fn token_ids_pass_but_for_the_model() {
 async fn whatever_else_passes_but_for_the_model() {
     check("/v1/rerank?x=1", r#""query":"a""#, 7).await;
 }
+
+#[tokio::test]
+async fn conversations_pass_but_for_the_model() {
+    check(
+        "/v1/conversations",
+        r#""items":[{"role":"user","content":[{"type":"input_text","text":"\/"}]}]"#,
+        8,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn images_pass_but_for_the_model() {
+    check("/v1/images/generations", r#""prompt" :"a \ud83d\ude00""#, 9).await;
+}
