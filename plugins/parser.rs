@@ -21,10 +21,13 @@ pub(crate) mod vertex_ai;
 pub(crate) mod vllm_grpc;
 mod wire;
 
-/// Whether `path` ends with the segments of `claim`, the last of which may be `*` for any. Slashes at the ends do not
-/// count.
+/// Whether `path` ends with the segments of `claim`, the last of which may be `*` for any; one that begins with a slash is
+/// the whole path. Slashes at the path's ends do not count.
 pub fn claims(claim: &str, path: &str) -> bool {
     let path = path.trim_matches('/');
+    if let Some(whole) = claim.strip_prefix('/') {
+        return path == whole;
+    }
     let (claim, path) = match claim.strip_suffix("/*") {
         Some(folder) => (folder, path.rsplit_once('/').map_or("", |(folder, _)| folder)),
         None => (claim, path),

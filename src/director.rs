@@ -179,7 +179,6 @@ impl Director {
             pipeline,
             parser,
             path: raw.path().to_owned(),
-            stream: request.stream,
             model: std::mem::take(&mut request.model),
             target_model: std::mem::take(&mut request.target_model),
         };

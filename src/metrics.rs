@@ -188,6 +188,10 @@ impl Metrics {
             "Bodies that passed unread, by direction and reason.",
             &["direction", "reason"],
         );
+        // A series that begins with its first event hides that event from `increase`.
+        for labels in [["request", "compressed"], ["response", "compressed"], ["response", "unreadable"]] {
+            unread.with_label_values(&labels);
+        }
         let result = &["result"];
         let config_reloads =
             counters(&registry, "epp_config_reload_total", "Reloads of the configuration file.", result);

@@ -1,6 +1,7 @@
 //! A request as the gateway delivered it: headers, body, and the endpoints it allows; and the head of its answer. Pure;
 //! knows no protocol.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use epp_framework::snapshot::Snapshot;
 const MAX_ANNOUNCED_BYTES: usize = 1 << 40;
 
 /// A request when it is to be decided.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct RawRequest {
     /// Headers, names in lower case, pseudo headers included.
     pub headers: Vec<(String, Bytes)>,
@@ -23,6 +24,16 @@ pub struct RawRequest {
     pub more: bool,
     /// Endpoints that the gateway allows.
     pub subset: Subset,
+}
+
+impl fmt::Debug for RawRequest {
+    /// Names and lengths only: values belong to clients.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { headers, headless, body, more, subset } = self;
+        let names: Vec<_> = headers.iter().map(|(name, _)| name).collect();
+        let n_bytes = body.as_ref().map(Bytes::len);
+        write!(f, "RawRequest {names:?}, headless: {headless}, {n_bytes:?} bytes, more: {more}, {subset:?}")
+    }
 }
 
 impl RawRequest {

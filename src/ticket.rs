@@ -29,8 +29,6 @@ pub struct Asked {
     pub parser: Arc<dyn Parser>,
     /// Path without query.
     pub path: String,
-    /// Whether the answer was asked for piece by piece.
-    pub stream: bool,
     /// Model that the client asked for.
     pub model: String,
     /// Model that the server was asked for.
@@ -126,10 +124,10 @@ impl Ticket {
             self.names = None;
             return;
         }
-        let answer = |stream| AnswerHead { content_type: &head.content_type, stream };
+        let answer = AnswerHead { content_type: &head.content_type };
         self.reader = match &self.asked {
-            Some(asked) => asked.parser.answer(&asked.path, &answer(asked.stream)),
-            None => Some(Box::new(JsonAnswer::new(&answer(false)))),
+            Some(asked) => asked.parser.answer(&asked.path, &answer),
+            None => Some(Box::new(JsonAnswer::new(&answer))),
         };
     }
 

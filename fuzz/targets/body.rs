@@ -76,7 +76,7 @@ fn check_all(input: &[u8]) {
 fn check_answer(parser: &dyn Parser, path: &str, input: &[u8], choices: &mut Choices) {
     let content_type =
         ["", "application/json", "text/event-stream", "application/x-ndjson"][choices.below(4)];
-    let head = AnswerHead { content_type, stream: true };
+    let head = AnswerHead { content_type };
     let Some(mut whole) = parser.answer(path, &head) else { return };
     let mut cut = parser.answer(path, &head).expect("as before");
     whole.feed(input);

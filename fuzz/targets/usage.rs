@@ -1,4 +1,4 @@
-//! `usage` of answers: the same however the bytes are cut; what counts of a body is its end; and, where the answer is
+//! `usage` of answers: the same however the bytes are cut; and, where the answer is
 //! plain enough to leave no doubt, what `serde_json::Value` says. Of streams that is: lines that end with `\n`, and
 //! events about no response or message; of counts: whole numbers and `null`. Entry point: [`check`].
 
@@ -29,7 +29,7 @@ pub(crate) fn check(answer: &[u8]) {
 
 fn read<'a>(streaming: bool, chunks: impl IntoIterator<Item = &'a [u8]>) -> Option<Usage> {
     let content_type = if streaming { "text/event-stream" } else { "application/json" };
-    let mut reader = JsonAnswer::new(&AnswerHead { content_type, stream: streaming });
+    let mut reader = JsonAnswer::new(&AnswerHead { content_type });
     for chunk in chunks {
         reader.feed(chunk);
     }
@@ -57,7 +57,9 @@ fn check_stream(answer: &[u8]) {
                 Ok(counts) => expected.update(counts),
                 Err(Ambiguous) => return,
             }
-        } else if let Some(data) = line.strip_prefix(b"data:").filter(|_| line.len() <= MAX_LINE_BYTES) {
+        } else if line.len() > MAX_LINE_BYTES {
+            return;
+        } else if let Some(data) = line.strip_prefix(b"data:") {
             if event.len() + data.len() > MAX_LINE_BYTES {
                 return;
             }
@@ -82,8 +84,6 @@ fn counts_of_event(event: &[u8]) -> Result<Counts, Ambiguous> {
 
 fn check_body(answer: &[u8]) {
     let found = read_cut(false, answer);
-    let tail = &answer[answer.len().saturating_sub(TAIL_BYTES)..];
-    assert_eq!(found, read(false, once(tail)), "only the end counts");
     if has_other_counts(answer)
         || answer.len() > TAIL_BYTES
         || answer.contains(&b'\\')

@@ -1,6 +1,7 @@
 //! How bodies are read: a [`Parser`] knows the requests of some APIs, and how their answers tell of themselves.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -10,7 +11,8 @@ use crate::prompt::Prompt;
 
 /// Reads the requests of one family of APIs, and their answers.
 pub trait Parser: Send + Sync {
-    /// The paths it is for, as their last segments, without a slash at either end; a last `*` is any segment. With none it is for every path that
+    /// The paths it is for, as their last segments, without a slash at either end; a last `*` is any segment. One that begins
+    /// with a slash is the whole path. With none it is for every path that
     /// no other parser claims.
     fn paths(&self) -> &[&'static str];
 
@@ -22,7 +24,7 @@ pub trait Parser: Send + Sync {
 }
 
 /// A request as a parser gets it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct RequestBody<'a> {
     /// Path without query; empty if it is not known.
     pub path: &'a str,
@@ -33,7 +35,7 @@ pub struct RequestBody<'a> {
 }
 
 /// What a request says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ParsedRequest {
     /// The model that is asked for, if one is.
     pub model: Option<String>,
@@ -51,6 +53,14 @@ pub struct ParsedRequest {
     pub cache_salt: Option<String>,
     /// Upper bound of output tokens.
     pub max_tokens: Option<u64>,
+}
+
+impl fmt::Debug for ParsedRequest {
+    /// What it is about, never what it says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, model_place, fault, prompt, .. } = self;
+        write!(f, "ParsedRequest of {model:?} at {model_place:?}, {prompt:?}, {fault:?}")
+    }
 }
 
 /// Where in the body a model's name can be put.
@@ -115,8 +125,6 @@ pub enum ParseError {
 pub struct AnswerHead<'a> {
     /// Its media type, as it was sent; empty without one.
     pub content_type: &'a str,
-    /// Whether the request asked for the answer piece by piece.
-    pub stream: bool,
 }
 
 /// Reads one answer while its bytes pass.

@@ -1,22 +1,25 @@
 //! Reads what JSON answers tell of themselves while their bytes pass by: events, lines, or one body.
 //!
 //! Entry point: [`JsonAnswer`]. Feed the chunks as they come, however they are cut; memory is bounded by
-//! [`MAX_LINE_BYTES`] for a line and for an event of a stream, and by [`TAIL_BYTES`] for a JSON body, whose `usage` stands
-//! near its end. Compressed answers are not for it.
+//! [`MAX_LINE_BYTES`] for a line and for an event of a stream, and by twice [`TAIL_BYTES`] for a JSON body. Compressed
+//! answers are not for it.
 
 pub use super::events::MAX_LINE_BYTES;
 
 use epp_framework::parsing::{Answer, AnswerEnd, AnswerHead, AnswerReader};
 use memchr::memmem;
 
-use super::events::{EventReader, LineReader};
+use super::events::{EventReader, LineReader, Text};
 use super::usage::{self, Counts};
 
 /// How much of the end of a JSON body is kept, in bytes.
 pub const TAIL_BYTES: usize = 64 * 1024;
 
-/// Most blanks that an answer of unknown kind may begin with, in bytes.
-const MAX_BLANKS: usize = 1024;
+/// How much of an answer without a type is looked at to tell what it is, in bytes.
+const MAX_BEGINNING: usize = 1024;
+
+/// How many bytes that are no blanks tell it.
+const N_TELLING: usize = 16;
 
 /// Reads one answer.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ pub struct JsonAnswer(Framing);
 /// How an answer is put together.
 #[derive(Debug)]
 enum Framing {
-    /// Its first byte that is no blank will tell; these are before it.
+    /// It has no type, and too few bytes came to tell.
     Unknown(Vec<u8>),
     /// Server-sent events.
     Events(EventReader, Stream),
@@ -40,69 +43,84 @@ enum Framing {
 impl JsonAnswer {
     /// Makes the reader of an answer with this head.
     pub fn new(head: &AnswerHead<'_>) -> Self {
-        let is = |kind: &str| {
-            head.content_type
-                .trim_start()
-                .get(..kind.len())
-                .is_some_and(|text| text.eq_ignore_ascii_case(kind))
-        };
+        let kind = head.content_type.split(';').next().unwrap_or_default().trim();
+        let is = |known: &str| kind.eq_ignore_ascii_case(known);
         let lines =
             ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines"];
-        Self(if is("text/event-stream") {
+        let suffix = kind.len().saturating_sub("+json".len());
+        let is_json = is("application/json")
+            || kind.get(suffix..).is_some_and(|suffix| suffix.eq_ignore_ascii_case("+json"));
+        Self(if kind.is_empty() {
+            Framing::Unknown(Vec::new())
+        } else if is("text/event-stream") {
             Framing::Events(EventReader::default(), Stream::default())
         } else if lines.into_iter().any(is) {
             Framing::Lines(LineReader::default(), Stream::default())
-        } else if is("application/json") {
+        } else if is_json {
             Framing::Body(Body::default())
         } else {
-            Framing::Unknown(Vec::new())
+            Framing::Opaque
         })
+    }
+
+    /// Decides what an answer without a type is, by how it begins.
+    fn decide(&mut self, beginning: &[u8]) {
+        let text = beginning.trim_ascii_start();
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+        let fields = [&b"data:"[..], b"event:", b"id:", b"retry:", b":"];
+        self.0 = if text.starts_with(b"{") || text.starts_with(b"[") {
+            Framing::Body(Body::default())
+        } else if fields.iter().any(|field| text.starts_with(field)) {
+            Framing::Events(EventReader::default(), Stream::default())
+        } else {
+            Framing::Opaque
+        };
     }
 }
 
 impl AnswerReader for JsonAnswer {
     fn feed(&mut self, bytes: &[u8]) -> bool {
-        if let Framing::Unknown(blanks) = &mut self.0 {
-            let first = bytes.trim_ascii_start().first();
-            if first.is_none() && blanks.len() + bytes.len() <= MAX_BLANKS {
-                blanks.extend_from_slice(bytes);
-                return false;
-            }
-            let blanks = std::mem::take(blanks);
-            self.0 = match first {
-                Some(b'{' | b'[') => Framing::Body(Body::default()),
-                Some(b':' | b'd' | b'e' | b'i' | b'r' | 0xEF) => {
-                    Framing::Events(EventReader::default(), Stream::default())
-                }
-                _ => Framing::Opaque,
-            };
-            return self.feed(&blanks) | self.feed(bytes);
-        }
         match &mut self.0 {
+            Framing::Unknown(beginning) => {
+                beginning.extend_from_slice(&bytes[..bytes.len().min(MAX_BEGINNING)]);
+                let is_enough = beginning.trim_ascii_start().len() >= N_TELLING;
+                if !is_enough && beginning.len() < MAX_BEGINNING {
+                    return false;
+                }
+                let n_before = beginning.len() - bytes.len().min(MAX_BEGINNING);
+                let beginning = std::mem::take(beginning);
+                self.decide(&beginning);
+                self.feed(&beginning[..n_before]) | self.feed(bytes)
+            }
             Framing::Events(events, stream) => {
-                events.feed(bytes, |data, is_error| stream.event(data, is_error));
+                events.feed(bytes, |name, data| stream.event(name, data));
                 stream.take_output()
             }
             Framing::Lines(lines, stream) => {
-                lines.feed(bytes, |line| stream.event(line.unwrap_or_default(), false));
+                lines.feed(bytes, |line| stream.event(b"", line));
                 stream.take_output()
             }
             Framing::Body(body) => {
                 body.feed(bytes);
                 false
             }
-            Framing::Unknown(_) | Framing::Opaque => false,
+            Framing::Opaque => false,
         }
     }
 
     fn finish(&mut self) -> Answer {
+        if let Framing::Unknown(beginning) = &mut self.0 {
+            let beginning = std::mem::take(beginning);
+            self.decide(&beginning);
+            self.feed(&beginning);
+        }
         match std::mem::replace(&mut self.0, Framing::Opaque) {
             Framing::Events(mut events, mut stream) => {
-                events.finish(|data, is_error| stream.event(data, is_error));
+                events.finish(|name, data| stream.event(name, data));
                 stream.finish()
             }
             Framing::Lines(mut lines, mut stream) => {
-                lines.finish(|line| stream.event(line, false));
+                lines.finish(|line| stream.event(b"", line));
                 stream.finish()
             }
             Framing::Body(body) => body.finish(),
@@ -124,22 +142,29 @@ struct Stream {
 }
 
 impl Stream {
-    fn event(&mut self, data: &[u8], is_error: bool) {
-        let data = data.trim_ascii();
-        if self.ended && data.is_empty() {
-            return;
-        }
+    /// Takes an event: its name, which may be empty, and its data.
+    fn event(&mut self, name: &[u8], text: Text<'_>) {
+        let (data, counts) = match text {
+            Text::Whole(data) => (data.trim_ascii(), usage::in_event(data)),
+            Text::Tail(end) => (end.trim_ascii(), usage::in_tail(end)),
+        };
         if data == b"[DONE]" {
             self.ended = true;
             return;
         }
-        if is_error || data.starts_with(b"{\"error\"") || has(data, b"\"type\"", b"error") {
-            self.failed = true;
-        }
-        self.ended |= ends(data);
-        self.output |= self.begun && !data.is_empty() || begins_output(data);
+        // The responses and messages APIs name their events; other servers only write the name into the data.
+        let kind = if name.is_empty() { kind_of(data) } else { name };
+        let reason = value_of(data, b"\"finish_reason\"");
+        let aborted =
+            reason.is_some_and(|reason| reason.starts_with(b"\"abort\"") || reason.starts_with(b"\"error\""));
+        let failed = matches!(kind, b"error" | b"response.failed");
+        self.failed |= failed || aborted || data.starts_with(b"{\"error\"");
+        self.ended |= matches!(kind, b"message_stop" | b"response.completed" | b"response.incomplete")
+            || reason.is_some_and(|reason| matches!(reason, [b'"' | b'{', ..]))
+            || value_of(data, b"\"done\"").is_some_and(|value| value.starts_with(b"true"));
+        self.output |= self.begun && !data.is_empty() || begins_output(kind, data);
         self.begun |= self.output;
-        if let Some(counts) = usage::in_event(data) {
+        if let Some(counts) = counts {
             self.counts.update(counts);
         }
     }
@@ -159,38 +184,55 @@ impl Stream {
     }
 }
 
+/// The `type` of an event's object, without its quotes; empty if it has none.
+fn kind_of(data: &[u8]) -> &[u8] {
+    // Most events of chats have none; they cost a search.
+    if memmem::find(data, b"\"type\"").is_none() {
+        return b"";
+    }
+    let mut kind = &b""[..];
+    usage::leading_members(data, |scanner, key| {
+        let value = scanner.skip()?;
+        if key == "type" {
+            let value = &scanner.text()[value];
+            kind = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or_default();
+        }
+        Ok(())
+    });
+    kind
+}
+
 /// Whether an event shows the model's first output: neither the role that chats begin with, nor what the other APIs say
 /// before the prompt is read.
-fn begins_output(data: &[u8]) -> bool {
-    let empty = |name: &[u8]| has(data, name, b"") || has_null(data, name);
-    if memmem::find(data, b"\"delta\"").is_some() {
-        let is_role = memmem::find(data, b"\"role\"").is_some();
-        let others = [&b"\"reasoning"[..], b"\"tool_calls\"", b"\"refusal\"", b"\"audio\""];
-        let other = || others.iter().any(|name| memmem::find(data, name).is_some() && !has_null(data, name));
-        return !is_role || !empty(b"\"content\"") || other();
+fn begins_output(kind: &[u8], data: &[u8]) -> bool {
+    if matches!(
+        kind,
+        b"message_start"
+            | b"ping"
+            | b"error"
+            | b"response.created"
+            | b"response.in_progress"
+            | b"response.queued"
+    ) {
+        return false;
     }
-    let texts = [&b"\"text\""[..], b"\"token_ids\"", b"\"output_ids\"", b"\"message\"", b"\"response\""];
-    let opens = [&b"message_start"[..], b"response.created", b"response.in_progress", b"response.queued"];
-    let is_open = opens.iter().any(|open| has(data, b"\"type\"", open));
-    !is_open && texts.iter().any(|name| memmem::find(data, name).is_some())
-}
-
-/// Whether an event says that the model has finished.
-fn ends(data: &[u8]) -> bool {
-    let types = [&b"message_stop"[..], b"response.completed", b"response.incomplete", b"response.failed"];
-    value_of(data, b"\"finish_reason\"").is_some_and(|value| matches!(value, [b'"' | b'{', ..]))
-        || value_of(data, b"\"done\"").is_some_and(|value| value.starts_with(b"true"))
-        || types.iter().any(|kind| has(data, b"\"type\"", kind))
-}
-
-/// Whether the first member `name` (with its quotes) is the string `text`, or with an empty `text` an empty string.
-fn has(data: &[u8], name: &[u8], text: &[u8]) -> bool {
-    let rest = value_of(data, name).and_then(|value| value.strip_prefix(b"\"")?.strip_prefix(text));
-    rest.is_some_and(|rest| rest.starts_with(b"\""))
-}
-
-fn has_null(data: &[u8], name: &[u8]) -> bool {
-    value_of(data, name).is_some_and(|value| value.starts_with(b"null"))
+    let has = |name: &[u8]| memmem::find(data, name).is_some();
+    let says = |name: &[u8]| value_of(data, name).is_some_and(|value| !value.starts_with(b"null"));
+    if has(b"\"delta\"") {
+        let content = value_of(data, b"\"content\"")
+            .is_some_and(|value| !value.starts_with(b"null") && !value.starts_with(b"\"\""));
+        let others = [
+            &b"\"reasoning\""[..],
+            b"\"reasoning_content\"",
+            b"\"tool_calls\"",
+            b"\"refusal\"",
+            b"\"audio\"",
+        ];
+        return !has(b"\"role\"") || content || others.into_iter().any(says);
+    }
+    [&b"\"text\""[..], b"\"token_ids\"", b"\"output_ids\"", b"\"message\"", b"\"response\""]
+        .into_iter()
+        .any(has)
 }
 
 /// What follows the first `name` and its colon. Inside of a string its quotes would be escaped.
@@ -199,28 +241,32 @@ fn value_of<'a>(data: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     data[at + name.len()..].trim_ascii_start().strip_prefix(b":").map(<[u8]>::trim_ascii_start)
 }
 
-/// What is known of a JSON body: whether it began as one, and how it ends.
+/// What is known of a JSON body: whether it began as one, how it ends, and the usage that came before the end.
 #[derive(Debug, Default)]
 struct Body {
     /// Its first byte that is no blank.
     first: Option<u8>,
     tail: Vec<u8>,
+    /// What was found in bytes that are no longer kept.
+    before: Counts,
 }
 
 impl Body {
     fn feed(&mut self, chunk: &[u8]) {
         self.first = self.first.or_else(|| chunk.trim_ascii_start().first().copied());
-        let chunk = &chunk[chunk.len().saturating_sub(TAIL_BYTES)..];
-        if self.tail.len() + chunk.len() > 2 * TAIL_BYTES {
-            // Cut down to one tail at once, so that small chunks do not shift it each time.
-            self.tail.drain(..self.tail.len() - TAIL_BYTES.min(self.tail.len()));
+        for part in chunk.chunks(TAIL_BYTES) {
+            if self.tail.len() + part.len() > 2 * TAIL_BYTES {
+                // Some servers write long lists behind `usage`.
+                self.before = usage::in_tail(&self.tail).unwrap_or(self.before);
+                // Cut down to one tail at once, so that small chunks do not shift it each time.
+                self.tail.drain(..self.tail.len() - TAIL_BYTES);
+            }
+            self.tail.extend_from_slice(part);
         }
-        self.tail.extend_from_slice(chunk);
     }
 
     fn finish(self) -> Answer {
-        let tail = &self.tail[self.tail.len().saturating_sub(TAIL_BYTES)..];
-        let end = match (self.first, tail.trim_ascii_end().last()) {
+        let end = match (self.first, self.tail.trim_ascii_end().last()) {
             // A text is JSON too.
             (None, _) | (Some(b'{'), Some(b'}')) | (Some(b'['), Some(b']')) | (Some(b'"'), Some(b'"')) => {
                 AnswerEnd::Complete
@@ -228,7 +274,8 @@ impl Body {
             (Some(b'{' | b'['), _) => AnswerEnd::Truncated,
             _ => AnswerEnd::Unreadable,
         };
-        Answer { usage: usage::in_tail(tail).and_then(Counts::usage), end }
+        let counts = usage::in_tail(&self.tail).unwrap_or(self.before);
+        Answer { usage: counts.usage(), end }
     }
 }
 

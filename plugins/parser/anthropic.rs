@@ -60,7 +60,7 @@ struct Body {
 impl Members for Body {
     fn member(&mut self, scanner: &mut Scanner<'_>, key: &str) -> Result<bool, SyntaxError> {
         match key {
-            "tools" => self.tools.raw(scanner)?,
+            "tools" => self.tools.read_raw(scanner)?,
             "system" => self.system.read_content(scanner)?,
             "messages" => self.messages.read_messages(scanner, true)?,
             "max_tokens" => self.max_tokens = count(scanner)?,

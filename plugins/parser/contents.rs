@@ -78,8 +78,9 @@ impl Contents {
         self.0.push((Piece::Raw(span), length));
     }
 
-    /// Adds the value that comes next as it is written.
-    pub(super) fn raw(&mut self, scanner: &mut Scanner<'_>) -> Read {
+    /// Becomes the value that comes next, as it is written.
+    pub(super) fn read_raw(&mut self, scanner: &mut Scanner<'_>) -> Read {
+        self.0.clear();
         scanner.kind()?;
         let start = scanner.position();
         let read = scanner.skip();
@@ -307,7 +308,7 @@ impl Message {
                 scanner.skip().map(|_| ())
             }
             "content" => self.content.read_content(scanner),
-            "tool_calls" | "function_call" if scanner.kind()? != Kind::Null => self.calls.raw(scanner),
+            "tool_calls" | "function_call" if scanner.kind()? != Kind::Null => self.calls.read_raw(scanner),
             _ => scanner.skip().map(|_| ()),
         });
         chat.n_elements = self.content.n_elements;

@@ -69,6 +69,9 @@ fn read_members(
     read.and_then(|()| scanner.end()).map_err(told)
 }
 
+/// Longest name of a model, in bytes; what is longer is none.
+const MAX_MODEL_BYTES: usize = 4096;
+
 fn read_model(scanner: &mut Scanner<'_>, request: &mut ParsedRequest) -> Result<(), SyntaxError> {
     request.model = None;
     if scanner.kind()? != Kind::String {
@@ -76,7 +79,9 @@ fn read_model(scanner: &mut Scanner<'_>, request: &mut ParsedRequest) -> Result<
         return Ok(());
     }
     let text = scanner.string()?;
-    if !scanner.broke_off() {
+    if text.n_bytes > MAX_MODEL_BYTES {
+        request.model_place = ModelPlace::Value(text.span.start - 1..scanner.position());
+    } else if !scanner.broke_off() {
         request.model_place = ModelPlace::Value(text.span.start - 1..text.span.end + 1);
         request.model = Some(scanner.decode(&text).into_owned());
     }
@@ -86,11 +91,9 @@ fn read_model(scanner: &mut Scanner<'_>, request: &mut ParsedRequest) -> Result<
 /// Whether a value means yes: `true`, and what vLLM takes for it.
 fn truth(scanner: &mut Scanner<'_>) -> Result<bool, SyntaxError> {
     let value = scanner.skip()?;
-    let value = scanner.text()[value].to_ascii_lowercase();
-    Ok(matches!(
-        &value[..],
-        b"true" | b"1" | b"\"true\"" | b"\"1\"" | b"\"yes\"" | b"\"on\"" | b"\"t\"" | b"\"y\""
-    ))
+    let value = &scanner.text()[value];
+    let words = [&b"true"[..], b"1", b"\"true\"", b"\"1\"", b"\"yes\"", b"\"on\"", b"\"t\"", b"\"y\""];
+    Ok(words.iter().any(|word| value.eq_ignore_ascii_case(word)))
 }
 
 /// The string that comes next; `None` if it is something else, or breaks off.

@@ -111,15 +111,20 @@ pub(super) fn parse(
         Api::Responses | Api::Conversations | Api::Embeddings => input,
         Api::Unknown | Api::Any | Api::Completions | Api::Images => prompt,
     };
-    let prompt = Contents::prompt(request.bytes, [around, instructions.contents, main.contents]);
+    let [tools, documents, template, settings] = around;
+    let parts = [template, settings, tools, documents, instructions.contents, main.contents];
+    let prompt = Contents::prompt(request.bytes, parts);
     Ok(ParsedRequest { fault, prompt, max_tokens, ..parsed })
 }
+
+/// Members of a chat that its prompt depends on, beside the messages.
+const AROUND: [&str; 4] = ["tools", "documents", "chat_template", "chat_template_kwargs"];
 
 /// The members that matter.
 struct Body {
     api: Api,
     /// What most templates put before the messages, or depend on.
-    around: Contents,
+    around: [Contents; AROUND.len()],
     messages: Section,
     prompt: Section,
     /// `input`, or the `items` of a conversation.
@@ -136,7 +141,7 @@ impl Body {
     fn new(api: Api) -> Self {
         Self {
             api,
-            around: Contents::default(),
+            around: Default::default(),
             messages: Section::default(),
             prompt: Section::default(),
             input: Section::default(),
@@ -246,12 +251,13 @@ impl Members for Body {
                 let value = scanner.skip()?;
                 self.has_embeddings = !matches!(&scanner.text()[value], b"null" | b"[]" | b"\"\"");
             }
-            "tools" | "documents" | "chat_template" | "chat_template_kwargs"
-                if matches!(self.api, Api::Chat | Api::Responses) =>
-            {
-                self.around.raw(scanner)?;
+            _ => {
+                let around = AROUND.iter().position(|known| *known == key);
+                match around.filter(|_| matches!(self.api, Api::Chat | Api::Responses)) {
+                    Some(at) => self.around[at].read_raw(scanner)?,
+                    None => return self.read_prompt(scanner, key),
+                }
             }
-            _ => return self.read_prompt(scanner, key),
         }
         Ok(true)
     }

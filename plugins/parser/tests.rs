@@ -327,6 +327,36 @@ fn rows_65_and_68_and_other_members() {
     assert_eq!((sglang.max_tokens, sglang.cache_salt.as_deref(), sglang.stream), (Some(9), Some("s"), true));
 }
 
+/// A body costs memory in proportion to its bytes, whatever it repeats.
+#[test]
+fn of_repeated_members_the_last_counts_and_nothing_else_is_kept() {
+    let tools = vec![r#""tools":0"#; 1000].join(",");
+    let body = format!(
+        r#"{{"model":"m",{tools},"tools":7,"messages":[{{"role":"u","tool_calls":0,"tool_calls":8}}]}}"#
+    );
+    let parsed = parse_with(&openai::TYPE, CHAT, body.as_bytes()).unwrap();
+    assert_eq!(text_of(&parsed), "7<|im_start|>u\n8<|im_end|>\n");
+    let long = format!(r#"{{"model":"{}","prompt":"a"}}"#, "m".repeat(5000));
+    let parsed = parse_with(&openai::TYPE, COMPLETIONS, long.as_bytes()).unwrap();
+    assert_eq!(parsed.model, None, "no model has such a name");
+}
+
+#[test]
+fn a_claim_is_the_end_of_a_path_or_all_of_it() {
+    for (claim, path, want) in [
+        ("chat/completions", "/v1/chat/completions", true),
+        ("chat/completions", "/v1/chat/completions/", true),
+        ("completions", "/v1/mycompletions", false),
+        ("/generate", "/generate", true),
+        ("/generate", "/api/generate", false),
+        ("a.B/*", "/a.B/C", true),
+        ("a.B/*", "/x.a.B/C", false),
+        ("a.B/*", "/a.B", false),
+    ] {
+        assert_eq!(claims(claim, path), want, "{claim} {path}");
+    }
+}
+
 /// What vLLM takes beyond the API.
 #[test]
 fn embeddings_stand_for_a_prompt_and_a_chat_can_be_embedded() {

@@ -48,7 +48,7 @@ const VLLM_WORDS: Words = Words {
 };
 
 const SGLANG_WORDS: Words = Words {
-    paths: &["generate"],
+    paths: &["/generate"],
     ids: "input_ids",
     max_tokens: "max_new_tokens",
     salt: Some("extra_key"),
@@ -134,7 +134,7 @@ impl Members for Body {
                 self.salt_is_wrong = !matches!(scanner.kind()?, json::Kind::String | json::Kind::Null);
                 self.salt = string(scanner)?;
             }
-            _ if Some(key) == self.words.features => self.features.raw(scanner)?,
+            _ if Some(key) == self.words.features => self.features.read_raw(scanner)?,
             "sampling_params" => self.read_sampling(scanner)?,
             _ => return Ok(false),
         }

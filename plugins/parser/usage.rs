@@ -143,23 +143,26 @@ pub(super) fn in_event(data: &[u8]) -> Option<Counts> {
     }
 }
 
-/// The counts at the end of a body: in the last `"usage": {…}` or `"meta_info": {…}` that is a member, or Ollama's.
+/// The counts in a part of a body: in the last `"usage": {…}` or `"meta_info": {…}` that has any, or Ollama's.
 pub(super) fn in_tail(tail: &[u8]) -> Option<Counts> {
-    let object = |name: &[u8]| last_member(tail, name);
-    if let Some(value) = object(b"\"usage\"").or_else(|| object(b"\"meta_info\"")) {
-        return Counts::read(value);
+    // Forwards is many times as fast as backwards, and most parts have none.
+    let names = [&b"\"usage\""[..], b"\"meta_info\"", b"eval_count\""];
+    names.iter().find(|name| memmem::find(tail, name).is_some())?;
+    let object =
+        |name: &[u8]| members(tail, name).filter_map(Counts::read).find(|counts| counts.usage().is_some());
+    if let Some(counts) = object(b"\"usage\"").or_else(|| object(b"\"meta_info\"")) {
+        return Some(counts);
     }
-    let number = |name: &[u8]| count(&mut Scanner::new(object(name)?)).ok().flatten();
-    Some(Counts {
-        prompt: number(b"\"prompt_eval_count\""),
-        completion: number(b"\"eval_count\""),
-        ..Counts::default()
-    })
+    let number = |name: &[u8]| members(tail, name).find_map(|value| count(&mut Scanner::new(value)).ok()?);
+    let (prompt, completion) = (number(b"\"prompt_eval_count\""), number(b"\"eval_count\""));
+    let counts = Counts { prompt, completion, ..Counts::default() };
+    Some(counts).filter(|counts| counts.usage().is_some())
 }
 
-/// What follows the last `name` that is the name of a member. Inside a string its first quote would be escaped.
-fn last_member<'a>(tail: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    memmem::rfind_iter(tail, name).find_map(|at| {
+/// What follows each `name` that is the name of a member, the last first. Inside a string its first quote would be
+/// escaped.
+fn members<'a>(tail: &'a [u8], name: &[u8]) -> impl Iterator<Item = &'a [u8]> {
+    memmem::rfind_iter(tail, name).filter_map(move |at| {
         let is_text = at > 0 && tail[at - 1] == b'\\';
         let value = tail[at + name.len()..].trim_ascii_start();
         value.strip_prefix(b":").filter(|_| !is_text)
@@ -168,7 +171,7 @@ fn last_member<'a>(tail: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 
 /// Calls `on` for each member of the object that `text` begins with; what follows it is not looked at. `None` if there
 /// is no such object.
-fn leading_members<'a>(
+pub(super) fn leading_members<'a>(
     text: &'a [u8],
     on: impl FnMut(&mut Scanner<'a>, &str) -> Result<(), SyntaxError>,
 ) -> Option<()> {

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use epp_framework::parsing::{
-    Answer, AnswerHead, AnswerReader, ModelPlace, ParseError, ParsedRequest, Parser, RequestBody,
+    Answer, AnswerEnd, AnswerHead, AnswerReader, ModelPlace, ParseError, ParsedRequest, Parser, RequestBody,
 };
 use epp_framework::plugin::{Kind, Plugin, PluginType};
 use prost::Message as _;
@@ -57,7 +57,8 @@ impl Parser for VertexAiParser {
         // What the messages carry tells itself what it is.
         let json = JsonAnswer::new(&AnswerHead::default());
         carries_json(path).then(|| {
-            Box::new(VertexAnswer { messages: MessageReader::default(), json }) as Box<dyn AnswerReader>
+            Box::new(VertexAnswer { messages: MessageReader::default(), json, begun: false })
+                as Box<dyn AnswerReader>
         })
     }
 }
@@ -66,13 +67,15 @@ impl Parser for VertexAiParser {
 struct VertexAnswer {
     messages: MessageReader,
     json: JsonAnswer,
+    begun: bool,
 }
 
 impl AnswerReader for VertexAnswer {
     fn feed(&mut self, bytes: &[u8]) -> bool {
-        let Self { messages, json } = self;
+        let Self { messages, json, begun } = self;
         let mut output = false;
         messages.feed(bytes, |message| {
+            *begun = true;
             if let Ok(body) = HttpBody::decode(message) {
                 output |= json.feed(&body.data);
             }
@@ -81,6 +84,9 @@ impl AnswerReader for VertexAnswer {
     }
 
     fn finish(&mut self) -> Answer {
-        self.json.finish()
+        let answer = self.json.finish();
+        // A gRPC error comes in trailers, with no message or behind half of one.
+        let is_whole = self.begun && !self.messages.is_unfinished();
+        if is_whole { answer } else { Answer { end: AnswerEnd::Truncated, ..answer } }
     }
 }

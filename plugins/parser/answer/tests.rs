@@ -22,7 +22,7 @@ const USAGE: Usage = Usage {
 
 fn reader(streaming: bool) -> JsonAnswer {
     let content_type = if streaming { "text/event-stream; charset=utf-8" } else { "application/json" };
-    JsonAnswer::new(&AnswerHead { content_type, stream: streaming })
+    JsonAnswer::new(&AnswerHead { content_type })
 }
 
 #[test]
@@ -156,10 +156,11 @@ fn limits_do_not_depend_on_how_an_answer_is_cut() {
     let marked = format!(":{}\n\u{feff}data: {{{usage}\n\n", " ".repeat(MAX_LINE_BYTES));
     for (name, streaming, answer, want) in [
         ("the longest line", true, line(MAX_LINE_BYTES), Some((5, 0, 0))),
-        ("a longer line", true, line(MAX_LINE_BYTES + 1), None),
+        ("a longer line, whose end is read", true, line(MAX_LINE_BYTES + 1), Some((5, 0, 0))),
         ("a mark after a longer line", true, marked, None),
         ("the beginning of the tail", false, body(TAIL_BYTES), Some((5, 0, 0))),
-        ("before the tail", false, body(TAIL_BYTES + 1), None),
+        ("before the tail", false, body(TAIL_BYTES + 1), Some((5, 0, 0))),
+        ("long before the tail", false, body(10 * TAIL_BYTES), Some((5, 0, 0))),
     ] {
         for size in [1000, MAX_LINE_BYTES - 1, usize::MAX] {
             assert_eq!(read(streaming, answer.as_bytes(), size), want, "{name}, chunks of {size}");
@@ -177,17 +178,48 @@ fn memory_is_bounded_and_the_end_of_a_long_body_is_kept() {
 
     let mut events = EventReader::default();
     let mut n_events = 0;
-    let mut feed = |bytes: &[u8]| events.feed(bytes, |_, _| n_events += 1);
+    let mut feed = |bytes: &[u8]| {
+        events.feed(bytes, |_, data| {
+            assert!(matches!(data, Text::Tail(end) if end.len() == TAIL_BYTES));
+            n_events += 1;
+        });
+    };
     feed(b"data: ");
     (0..10_000).for_each(|_| feed(&[b'x'; 100]));
     feed(b"\n\n");
     (0..100_000).for_each(|_| feed(b"data: {\"usage\":\n"));
     feed(b"\n");
-    assert_eq!(n_events, 0, "what is too long is skipped");
+    assert_eq!(n_events, 2, "of what is too long the end is given");
     assert!(events.n_held() <= MAX_LINE_BYTES);
     let mut stream = Stream::default();
-    events.feed(STREAM.as_bytes(), |data, is_error| stream.event(data, is_error));
+    events.feed(STREAM.as_bytes(), |name, data| stream.event(name, data));
     assert_eq!(stream.finish().usage, Some(USAGE));
+}
+
+/// What a client can have a server put behind `usage`, or write into its long lines, hides no tokens.
+#[test]
+fn usage_is_found_wherever_it_stands() {
+    let usage = "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2}";
+    let ids = vec!["12345"; 100_000].join(",");
+    let behind = format!("{{\"choices\":[],{usage},\"prompt_token_ids\":[{ids}]}}");
+    let another = format!("{{{usage},\"metadata\":{{\"usage\":\"1\"}}}}");
+    let echo = "a".repeat(MAX_LINE_BYTES);
+    let completed = format!(
+        "event: response.completed\ndata: {{\"type\":\"response.completed\",\"response\":{{\"instructions\":\"{echo}\",{usage}}}}}\n\n"
+    );
+    for (name, streaming, answer) in
+        [("behind", false, behind), ("another member", false, another), ("a long line", true, completed)]
+    {
+        for size in [1000, 100_000, usize::MAX] {
+            let mut reader = reader(streaming);
+            answer.as_bytes().chunks(size).for_each(|chunk| {
+                reader.feed(chunk);
+            });
+            let Answer { usage, end } = reader.finish();
+            let usage = usage.map(|usage| (usage.prompt_tokens, usage.completion_tokens));
+            assert_eq!((usage, end), (Some((Some(5), Some(2))), AnswerEnd::Complete), "{name}, {size}");
+        }
+    }
 }
 
 #[test]
@@ -219,7 +251,7 @@ fn lines_and_other_spellings_are_read() {
         ("41: no type, a body", "", r#" {"usage":{"prompt_tokens":1}}"#, (Some(1), None, None)),
     ] {
         for size in [1, 5, 1000] {
-            let mut reader = JsonAnswer::new(&AnswerHead { content_type, stream: false });
+            let mut reader = JsonAnswer::new(&AnswerHead { content_type });
             answer.as_bytes().chunks(size).for_each(|chunk| {
                 reader.feed(chunk);
             });
@@ -233,6 +265,7 @@ fn lines_and_other_spellings_are_read() {
 
 /// Rows 15 to 21, 36 to 38, 47 and 50 of the parser vectors of model servers.
 #[test]
+#[expect(clippy::too_many_lines, reason = "most of it is the table")]
 fn how_an_answer_ended_is_told_by_the_answer() {
     use AnswerEnd::{Complete, Failed, Truncated, Unreadable};
     let json = "application/json";
@@ -259,14 +292,40 @@ fn how_an_answer_ended_is_told_by_the_answer() {
         ("36", sse, "event: error\ndata: {\"type\":\"error\",\"error\":{}}\n\n", Failed),
         ("37", sse, "data: {\"error\":{\"code\":503}}\n\ndata: [DONE]\n\n", Failed),
         ("38", sse, "event: ping\ndata: {\"type\": \"ping\"}\n\ndata: [DONE]\n\n", Complete),
-        ("47", sse, "data: {\"type\":\"response.failed\",\"response\":{\"usage\":null}}\n\n", Complete),
+        ("47", sse, "data: {\"type\":\"response.failed\",\"response\":{\"usage\":null}}\n\n", Failed),
+        (
+            "2.9: aborted",
+            sse,
+            "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"abort\"}]}\n\ndata: [DONE]\n\n",
+            Failed,
+        ),
+        (
+            "vLLM writes the type last",
+            sse,
+            concat!(
+                "data: {\"response\":{\"output\":[{\"content\":[{\"type\":\"output_text\"}],\"type\":\"message\"}]},",
+                "\"sequence_number\":9,\"type\":\"response.completed\"}\n\n"
+            ),
+            Complete,
+        ),
+        (
+            "what a client wrote is not the type",
+            sse,
+            concat!(
+                "event: response.completed\ndata: {\"response\":{\"metadata\":{\"type\":\"error\"}},",
+                "\"type\":\"response.completed\"}\n\n"
+            ),
+            Complete,
+        ),
+        ("bytes of another type", "application/octet-stream", "data of no stream", Complete),
+        ("no type, no field", "", "dark matter is no JSON", Complete),
         ("50", json, "", Complete),
         ("10 of 10.1", json, "no healthy upstream", Unreadable),
         ("a body that breaks off", json, "{\"a\":", Truncated),
         ("a list", json, "[1]\n", Complete),
         ("another type", "text/html", "<html>", Complete),
     ] {
-        let mut reader = JsonAnswer::new(&AnswerHead { content_type, stream: false });
+        let mut reader = JsonAnswer::new(&AnswerHead { content_type });
         reader.feed(answer.as_bytes());
         assert_eq!(reader.finish().end, want, "row {row}");
     }
@@ -274,6 +333,7 @@ fn how_an_answer_ended_is_told_by_the_answer() {
 
 /// Rows 27, 28 and 35 of the same vectors: what is the first output.
 #[test]
+#[expect(clippy::too_many_lines, reason = "most of it is the table")]
 fn the_first_output_is_neither_a_role_nor_a_comment() {
     for (row, events, first) in [
         ("27, text", vec!["data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n"], Some(0)),
@@ -312,6 +372,22 @@ fn the_first_output_is_neither_a_role_nor_a_comment() {
             vec![
                 "data: {\"type\":\"message_start\",\"message\":{}}\n\n",
                 "data: {\"type\":\"content_block_delta\",\"delta\":{\"text\":\"a\"}}\n\n",
+            ],
+            Some(1),
+        ),
+        (
+            "responses that echo tools",
+            vec![
+                "data: {\"response\":{\"tools\":[{\"type\":\"function\"}]},\"type\":\"response.created\"}\n\n",
+                "data: {\"delta\":\"a\",\"type\":\"response.output_text.delta\"}\n\n",
+            ],
+            Some(1),
+        ),
+        (
+            "SGLang's role",
+            vec![
+                "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\",\"reasoning_content\":null}}]}\n\n",
+                "data: {\"choices\":[{\"delta\":{\"content\":\"a\",\"reasoning_content\":null}}]}\n\n",
             ],
             Some(1),
         ),

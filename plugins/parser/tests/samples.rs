@@ -33,7 +33,7 @@ fn files(folder: &str) -> BTreeMap<String, Vec<u8>> {
 #[track_caller]
 fn usage(name: &str, content_type: &str, answer: &[u8]) -> Option<[Option<u64>; 4]> {
     let read = |size: usize| {
-        let mut reader = JsonAnswer::new(&AnswerHead { content_type, stream: false });
+        let mut reader = JsonAnswer::new(&AnswerHead { content_type });
         answer.chunks(size).for_each(|chunk| {
             reader.feed(chunk);
         });

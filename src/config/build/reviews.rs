@@ -20,6 +20,12 @@ impl Composer<'_> {
             let message = "no plugins are declared, endpoints are picked at random";
             self.problems.warning(Position::START, message);
         }
+        let schedules = (0..self.config.plugins.len()).any(|declared| self.is_scheduling(declared));
+        if self.config.profiles.is_empty() && !self.config.plugins.is_empty() && !schedules {
+            let message = "no scorer is declared, endpoints are picked at random; the default ones apply only \
+                           without a configuration";
+            self.problems.warning(Position::START, message);
+        }
         for profile in profiles {
             self.review_filters(profile);
             self.review_scorers(profile);

@@ -48,6 +48,11 @@ impl<'a> Reader<'a> {
         if fields.get("targets").is_some_and(Node::is_empty) {
             self.problems.error(fields.at, "`targets` is empty, the rule would do nothing");
         }
+        let n_weighted = targets.iter().filter(|target| target.weight.is_some()).count();
+        if n_weighted > 0 && n_weighted < targets.len() {
+            let message = "some `targets` have a `weight` and some do not, which would never be chosen";
+            self.problems.error(fields.at, message);
+        }
         Some(RewriteRule { matches, targets })
     }
 

@@ -31,7 +31,8 @@ fn feature_gates_are_known_and_those_that_need_more_must_be_off() {
         ("no name", "[[]]", Err("feature gate: expected a string, found a list")),
         ("no list", "{}", Err("`featureGates`: expected a list, found a map")),
     ] {
-        let (outline, warnings) = told(&format!("{HEAD}plugins: [{{type: parser}}]\nfeatureGates: {gates}"));
+        let (outline, warnings) =
+            told(&format!("{HEAD}plugins: [{{type: queue-scorer}}]\nfeatureGates: {gates}"));
         let got = outline.as_ref().map(|_| warnings.as_str()).map_err(String::as_str);
         assert_eq!(got, want, "{row}");
     }
@@ -65,7 +66,7 @@ fn what_the_data_layer_does_anyway_is_accepted() {
         ),
     ] {
         let (outline, warnings) =
-            told(&format!("{HEAD}plugins: [{{type: parser}}]\ndataLayer: {data_layer}"));
+            told(&format!("{HEAD}plugins: [{{type: queue-scorer}}]\ndataLayer: {data_layer}"));
         let got = outline.as_ref().map(|_| warnings.as_str()).map_err(String::as_str);
         assert_eq!(got, want, "{row}");
     }
@@ -206,6 +207,8 @@ fn parsers_are_those_that_are_listed_or_the_default_ones() {
             assert_eq!(warnings, want_warnings, "{row}");
         }
     }
+    let alone = parsers("plugins: [{type: openai-parser}]\n").1;
+    assert!(alone.starts_with("no scorer is declared, endpoints are picked at random"), "{alone}");
     let unlisted = "plugins: [{type: queue-scorer}, {type: sglanghttp-parser}]\n";
     let (named, warnings) = parsers(unlisted);
     assert_eq!(named.as_deref(), Ok(default));
