@@ -1,8 +1,8 @@
 //! A CEL expression over what is known of an answer: [`Expression`].
 //!
 //! The crate `cel` parses and evaluates; it has no type checker, so what is wrong with types shows when an expression is
-//! tried. Unknown variables and functions are refused although no trial may reach them. So are loops (`all`, `exists`,
-//! `filter`, `map`): without them an expression takes no longer than it is long.
+//! tried, and unknown functions in what the trial reaches. Unknown variables are refused everywhere. So are loops (`all`,
+//! `exists`, `filter`, `map`): without them an expression takes no longer than it is long.
 
 use std::sync::Arc;
 
