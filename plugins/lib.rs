@@ -76,6 +76,9 @@ mod tests {
                 (Kind::Parser, plugin.parser.is_some()),
                 (Kind::Discovery, plugin.discovery.is_some()),
                 (Kind::Reporter, plugin.reporter.is_some()),
+                (Kind::Decider, plugin.decider.is_some()),
+                (Kind::Admitter, plugin.admitter.is_some()),
+                (Kind::SaturationDetector, plugin.saturation.is_some()),
             ] {
                 assert_eq!(has, built_in.kinds.contains(&kind), "{} {kind:?}", built_in.name);
             }

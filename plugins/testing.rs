@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta, Load};
 use epp_framework::lifecycle::{Hook, Producer};
@@ -29,6 +30,10 @@ pub(crate) struct Pool {
     pub(crate) request: InferenceRequest,
     /// Profiles that ran.
     pub(crate) runs: ProfileRuns,
+    /// Index of the endpoint that the picked one will work with.
+    pub(crate) peer: Option<u32>,
+    /// When everything happens.
+    pub(crate) now: Timestamp,
 }
 
 impl Pool {
@@ -38,7 +43,7 @@ impl Pool {
         let endpoints =
             (0..).zip(&loads).map(|(slot, _)| endpoint(EndpointId { slot, generation: 0 })).collect();
         let (request, runs) = (InferenceRequest::default(), ProfileRuns::new());
-        Self { snapshot: Snapshot { endpoints }, loads, request, runs }
+        Self { snapshot: Snapshot { endpoints }, loads, request, runs, peer: None, now: Timestamp(0) }
     }
 
     /// Makes a pool with one endpoint for each of `adapters`, and a request for the adapter `a`.
@@ -65,7 +70,8 @@ impl Pool {
             pool: &self.snapshot,
             loads: &self.loads,
             runs: &self.runs,
-            now: Timestamp(0),
+            peer: self.peer,
+            now: self.now,
         }
     }
 
@@ -95,12 +101,12 @@ impl Pool {
 
     /// Lets `producer` work on the request.
     pub(crate) fn produce(&mut self, producer: &dyn Producer) {
-        producer.produce(&Hook { now: Timestamp(0), pool: &self.snapshot }, &mut self.request);
+        producer.produce(&Hook { now: self.now, pool: &self.snapshot }, &mut self.request);
     }
 
     /// Tells `commit` that the request goes to the endpoint at index `to`.
     pub(crate) fn commit(&self, commit: &dyn Commit, to: u32) {
-        commit.commit(&self.cycle(), &Decision { primary: 0, targets: smallvec![to] });
+        commit.commit(&self.cycle(), &Decision::of(0, smallvec![to]));
     }
 
     fn live(&self) -> Vec<u32> {
@@ -144,10 +150,29 @@ pub(crate) fn parsed(declared: &'static [Parameter], given: &Value) -> Parameter
         let text = || value.as_str().expect("a string").to_owned();
         let value = match parameter.kind {
             ParameterKind::Boolean { .. } => ParameterValue::Boolean(value.as_bool().expect("a boolean")),
-            ParameterKind::Integer { .. } => ParameterValue::Integer(value.as_i64().expect("an integer")),
-            ParameterKind::Float { .. } => ParameterValue::Float(value.as_f64().expect("a number")),
+            ParameterKind::Integer { .. } | ParameterKind::OptionalInteger { .. } => {
+                ParameterValue::Integer(value.as_i64().expect("an integer"))
+            }
+            ParameterKind::Float { .. } | ParameterKind::OptionalFloat { .. } => {
+                ParameterValue::Float(value.as_f64().expect("a number"))
+            }
+            ParameterKind::Span { .. } => {
+                ParameterValue::Span(Duration::from_millis(value.as_u64().expect("milliseconds")))
+            }
+            ParameterKind::Texts { .. } => {
+                let texts = value.as_array().expect("a list").iter();
+                ParameterValue::Texts(texts.map(|text| text.as_str().expect("a string").to_owned()).collect())
+            }
+            ParameterKind::TextMap => {
+                let entries = value.as_object().expect("an object").iter();
+                let text = |value: &Value| value.as_str().expect("a string").to_owned();
+                ParameterValue::TextMap(entries.map(|(key, value)| (key.clone(), text(value))).collect())
+            }
+            ParameterKind::Ignored { .. } => ParameterValue::Absent,
             ParameterKind::Text { .. } | ParameterKind::Word { .. } => ParameterValue::Text(text()),
-            ParameterKind::Reference { .. } => ParameterValue::Reference(text()),
+            ParameterKind::Reference { .. } | ParameterKind::Producer { .. } => {
+                ParameterValue::Reference(text())
+            }
             ParameterKind::Map { fields, .. } => ParameterValue::Map(parsed(fields(), value)),
             ParameterKind::List { fields, .. } => {
                 let maps = value.as_array().expect("a list").iter();

@@ -50,7 +50,7 @@ pub struct Pipeline {
     durations: Durations,
     parsers: Parsers,
     /// Headers that some plugin reads.
-    request_headers: Vec<&'static str>,
+    request_headers: Vec<Arc<str>>,
     /// Where the endpoints of the pool are listed, if the configuration says it.
     pub discovery: Option<Discovery>,
 }
@@ -75,8 +75,8 @@ impl Pipeline {
         let prefix_reports =
             instances.iter().filter_map(|instance| instance.plugin.prefix_report.clone()).collect();
         let reporters = instances.iter().filter_map(|instance| instance.plugin.reporter.clone()).collect();
-        let mut request_headers: Vec<_> =
-            instances.iter().flat_map(|instance| instance.plugin.request_headers).copied().collect();
+        let read = instances.iter().flat_map(|instance| &instance.plugin.request_headers);
+        let mut request_headers: Vec<Arc<str>> = read.map(|name| name.as_str().into()).collect();
         request_headers.sort_unstable();
         request_headers.dedup();
         let parser = |&at: &usize| instances[at].plugin.parser.clone().expect("checked when composed");
@@ -104,7 +104,8 @@ impl Pipeline {
 
     /// The headers that plugins read, out of all that `find` knows by their names in lower case.
     pub fn headers<'a>(&self, find: impl Fn(&str) -> Option<&'a str>) -> Headers {
-        self.request_headers.iter().filter_map(|&name| Some((name, find(name)?.to_owned()))).collect()
+        let read = |name: &Arc<str>| Some((name.clone(), find(name)?.to_owned()));
+        self.request_headers.iter().filter_map(read).collect()
     }
 
     /// Lets every producer leave its value on the request.

@@ -186,13 +186,14 @@ impl Scheduler {
         let mut runs = ProfileRuns::new();
         // A handler that never stops asking is cut off: no profile needs to run more than once.
         while runs.len() < self.profiles.len() {
-            let cycle = Cycle { request, pool, loads, runs: &runs, now };
+            let cycle = Cycle { request, pool, loads, runs: &runs, peer: None, now };
             let next = timed(watch, Step::PickProfiles, || self.handler.next(&cycle, &self.names));
             if next.is_empty() {
                 break;
             }
+            let peer = self.handler.peer(&cycle);
             for profile in next {
-                let cycle = Cycle { request, pool, loads, runs: &runs, now };
+                let cycle = Cycle { request, pool, loads, runs: &runs, peer, now };
                 let picks = self.run_profile(Turn { profile, watch }, &cycle, scratch, rng, record);
                 if scratch.keep_scores && picks.is_some() && !self.profiles[profile].scorers.is_empty() {
                     keep_scores(profile, scratch);
@@ -203,7 +204,7 @@ impl Scheduler {
         if runs.is_empty() {
             return Err(Unschedulable::NoProfileRun);
         }
-        let cycle = Cycle { request, pool, loads, runs: &runs, now };
+        let cycle = Cycle { request, pool, loads, runs: &runs, peer: None, now };
         let decision = timed(watch, Step::ProcessResults, || self.handler.decide(&cycle, &self.names))?;
         record.picked.extend(decision.targets.iter().map(|&index| pool.endpoints[index as usize].clone()));
         let target = pool.endpoints[decision.targets[0] as usize].clone();

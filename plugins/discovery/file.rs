@@ -3,7 +3,7 @@
 //! A declaration: `dataLayer.discovery` refers to it, and the server reads the file.
 
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
-use epp_framework::plugin::{BuildContext, Discovery, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Discovery, Kind, Plugin, PluginType, releases};
 
 /// `file-discovery`.
 pub(crate) const TYPE: PluginType = PluginType {
@@ -25,6 +25,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     ],
     kinds: &[Kind::Discovery],
     build,
+    releases: releases::LLM_D,
     ..PluginType::PLAIN
 };
 

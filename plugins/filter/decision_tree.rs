@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, Review};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, Review, releases};
 use epp_framework::scheduling::{Cycle, Filter};
 use epp_framework::snapshot::Candidates;
 use rand::rngs::SmallRng;
@@ -26,6 +26,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     kinds: &[Kind::Filter],
     build,
     review,
+    releases: releases::OLD,
     ..PluginType::PLAIN
 };
 
@@ -41,7 +42,7 @@ const LEVEL: &[Parameter] = &[
 const STEP: &[Parameter] = &[
     Parameter {
         name: PLUGIN,
-        kind: ParameterKind::Reference { to: Kind::Filter },
+        kind: ParameterKind::Reference { to: Kind::Filter, default: None },
         unit: "",
         summary: "Name of a filter.",
     },

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use epp_framework::parameters::Parameters;
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Filter};
 use epp_framework::snapshot::Candidates;
 use rand::rngs::SmallRng;
@@ -24,13 +24,14 @@ pub(crate) const TYPE: PluginType = PluginType {
     kinds: &[Kind::Filter],
     build,
     drains: "when a request has no header `test-epp-endpoint-selection`; it is meant for tests",
+    releases: releases::ALL,
     ..PluginType::PLAIN
 };
 
 fn build(_parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
     Plugin {
         filter: Some(Arc::new(HeaderBasedTestingFilter)),
-        request_headers: &[HEADER],
+        request_headers: vec![HEADER.to_owned()],
         ..Plugin::default()
     }
 }

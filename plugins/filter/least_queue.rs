@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use epp_framework::parameters::Parameters;
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Filter};
 use epp_framework::snapshot::Candidates;
 use rand::rngs::SmallRng;
@@ -16,6 +16,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     summary: "Keeps the endpoints with the shortest queues: least + (most - least) / number of endpoints, or less.",
     kinds: &[Kind::Filter],
     build,
+    releases: releases::OLD,
     ..PluginType::PLAIN
 };
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Filter};
 use epp_framework::snapshot::Candidates;
 use rand::RngExt;
@@ -26,6 +26,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     build,
     drains: "when the servers report no room for LoRA adapters; wrap it in a `decision-tree-filter`, or use \
              `lora-affinity-scorer`",
+    releases: releases::OLD,
     ..PluginType::PLAIN
 };
 

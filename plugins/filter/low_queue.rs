@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Filter};
 use epp_framework::snapshot::Candidates;
 use rand::rngs::SmallRng;
@@ -23,6 +23,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     kinds: &[Kind::Filter],
     build,
     drains: "when every queue is longer than its threshold",
+    releases: releases::OLD,
     ..PluginType::PLAIN
 };
 

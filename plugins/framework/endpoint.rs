@@ -103,6 +103,8 @@ pub struct Load {
     pub in_flight: Cost,
     /// Trust in the scraped fields.
     pub freshness: Freshness,
+    /// Since the last successful scrape; as long as can be if there was none.
+    pub age: Duration,
 }
 
 impl Default for Load {
@@ -115,6 +117,7 @@ impl Default for Load {
             since_scrape: Cost::default(),
             in_flight: Cost::default(),
             freshness: Freshness::Fresh,
+            age: Duration::ZERO,
         }
     }
 }
@@ -246,6 +249,7 @@ impl Endpoint {
             },
             in_flight,
             freshness: self.freshness(now, staleness),
+            age: self.age(now),
         }
     }
 
@@ -259,6 +263,13 @@ impl Endpoint {
             s if s == ScrapeState::Ok as u8 && age <= staleness => Freshness::Fresh,
             s if s == ScrapeState::Never as u8 || at == 0 => Freshness::NeverScraped,
             _ => Freshness::Stale(age),
+        }
+    }
+
+    fn age(&self, now: Timestamp) -> Duration {
+        match self.scraped.at.load(Relaxed) {
+            0 => Duration::MAX,
+            at => now.since(Timestamp(at)),
         }
     }
 

@@ -26,6 +26,7 @@ pub mod parsing;
 pub mod plugin;
 pub mod prompt;
 pub mod request;
+pub mod saturation;
 pub mod scheduling;
 pub mod slot;
 pub mod snapshot;

@@ -1,9 +1,14 @@
 //! What happens to a request around its decision, and to endpoints around requests.
 
+use std::sync::Arc;
+
+use rand::rngs::SmallRng;
+
 use crate::answer::Usage;
-use crate::endpoint::EndpointId;
+use crate::endpoint::{Cost, Endpoint, EndpointId};
 use crate::request::InferenceRequest;
-use crate::snapshot::Snapshot;
+use crate::scheduling::Cycle;
+use crate::snapshot::{Candidates, Snapshot};
 use crate::time::Timestamp;
 
 /// What every hook gets.
@@ -19,6 +24,59 @@ pub struct Hook<'a> {
 pub trait Producer: Send + Sync {
     /// Computes the value and puts it into the producer's slot.
     fn produce(&self, cx: &Hook<'_>, request: &mut InferenceRequest);
+}
+
+/// May deny a request before it is decided, and outside of the critical section.
+pub trait Admitter: Send + Sync {
+    /// Says no by an error. `candidates` are those that may be chosen; nobody if the pool is empty.
+    fn admit(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, rng: &mut SmallRng)
+    -> Result<(), Denied>;
+}
+
+/// Why an admitter denied a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// What the client is told; nothing of the request in it.
+    pub message: &'static str,
+}
+
+/// Says what a request costs the endpoint that serves it.
+pub trait Estimator: Send + Sync {
+    /// The cost, given what the request itself says: `cost.prompt_tokens` are those that the endpoint has to compute,
+    /// `cost.output_tokens` the client's bound, 0 without one.
+    fn estimate(&self, request: &InferenceRequest, cost: Cost) -> Cost;
+}
+
+/// Sets headers of an answer when it begins.
+pub trait Responder: Send + Sync {
+    /// Adds headers to set on the answer; names in lower case.
+    fn respond(&self, answered: &Answered<'_>, headers: &mut Vec<(String, String)>);
+}
+
+/// Whose answer it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered<'a> {
+    /// What was picked.
+    pub placement: &'a Placement,
+    /// Who served it, `ip:port`, if the gateway says so (`x-gateway-destination-endpoint-served`).
+    pub served: Option<&'a str>,
+}
+
+/// The first pick of each profile that ran for a request.
+#[derive(Clone, Debug, Default)]
+pub struct Placement {
+    /// Name of the profile that decided.
+    pub primary: String,
+    /// Name and first pick of every profile that picked somebody.
+    pub picks: Vec<(String, Arc<Endpoint>)>,
+}
+
+impl Placement {
+    /// The first pick of a profile; of the one that decided for an empty name.
+    pub fn of(&self, profile: &str) -> Option<&Arc<Endpoint>> {
+        let profile = if profile.is_empty() { &self.primary } else { profile };
+        self.picks.iter().find(|(name, _)| name == profile).map(|(_, endpoint)| endpoint)
+    }
 }
 
 /// What an index of prompts' beginnings tells of itself, for metrics.

@@ -1,6 +1,8 @@
 //! What a plugin can be told: each [`Parameter`] is declared once, and the declaration validates and documents it.
 
-use crate::plugin::Kind;
+use std::time::Duration;
+
+use crate::plugin::{Data, Kind};
 
 /// One parameter, declared once: it validates, documents and yields the schema.
 #[derive(Debug)]
@@ -48,15 +50,62 @@ pub enum ParameterKind {
         /// Says what is wrong with one, if anything is.
         check: fn(&str) -> Option<String>,
     },
-    /// One of a few words; cannot be left out.
+    /// A whole number that has no default.
+    OptionalInteger {
+        /// Smallest value accepted.
+        min: i64,
+        /// Largest value accepted.
+        max: i64,
+    },
+    /// A finite number that has no default.
+    OptionalFloat {
+        /// Smallest value accepted.
+        min: f64,
+        /// Largest value accepted.
+        max: f64,
+        /// Whether it cannot be left out.
+        required: bool,
+    },
+    /// A span of time: Go's notation (`1m30s`), or a whole number of nanoseconds as Go's decoder reads it.
+    Span {
+        /// Value when absent.
+        default: Duration,
+        /// Smallest value accepted.
+        min: Duration,
+    },
+    /// One of a few words.
     Word {
         /// The words.
         of: &'static [&'static str],
+        /// Value when absent; without one it cannot be left out.
+        default: Option<&'static str>,
     },
+    /// A list of strings that are not empty.
+    Texts {
+        /// Whether it cannot be left out, nor be empty.
+        required: bool,
+    },
+    /// A map of strings.
+    TextMap,
     /// The name of another plugin of the configuration.
     Reference {
         /// What that plugin must be.
         to: Kind,
+        /// The name when absent; without one nothing is referred to.
+        default: Option<&'static str>,
+    },
+    /// The name of the plugin that leaves the values which this one reads. Where it is absent the loader puts the
+    /// default one in, and declares that if nobody did.
+    Producer {
+        /// What is read.
+        of: Data,
+        /// Whether the plugin produces for itself where nobody else is declared to; absent then.
+        own: bool,
+    },
+    /// Accepted for the sake of older files, whatever it is.
+    Ignored {
+        /// What to write instead, or why it is not needed; a clause.
+        because: &'static str,
     },
     /// A map with parameters of its own.
     Map {
@@ -84,7 +133,9 @@ impl ParameterKind {
         matches!(
             self,
             Self::Text { default: None, .. }
-                | Self::Word { .. }
+                | Self::Word { default: None, .. }
+                | Self::OptionalFloat { required: true, .. }
+                | Self::Texts { required: true }
                 | Self::Map { required: true, .. }
                 | Self::List { required: true, .. }
         )
@@ -98,13 +149,19 @@ pub enum ParameterValue {
     Absent,
     /// See [`ParameterKind::Boolean`].
     Boolean(bool),
-    /// See [`ParameterKind::Integer`].
+    /// See [`ParameterKind::Integer`] and [`ParameterKind::OptionalInteger`].
     Integer(i64),
-    /// See [`ParameterKind::Float`].
+    /// See [`ParameterKind::Float`] and [`ParameterKind::OptionalFloat`].
     Float(f64),
+    /// See [`ParameterKind::Span`].
+    Span(Duration),
     /// See [`ParameterKind::Text`] and [`ParameterKind::Word`].
     Text(String),
-    /// See [`ParameterKind::Reference`].
+    /// See [`ParameterKind::Texts`].
+    Texts(Vec<String>),
+    /// See [`ParameterKind::TextMap`]; in file order.
+    TextMap(Vec<(String, String)>),
+    /// See [`ParameterKind::Reference`] and [`ParameterKind::Producer`].
     Reference(String),
     /// See [`ParameterKind::Map`].
     Map(Parameters),
@@ -124,12 +181,23 @@ impl Parameters {
                 ParameterKind::Boolean { default } => ParameterValue::Boolean(default),
                 ParameterKind::Integer { default, .. } => ParameterValue::Integer(default),
                 ParameterKind::Float { default, .. } => ParameterValue::Float(default),
-                ParameterKind::Text { default: Some(default), .. } => {
+                ParameterKind::Span { default, .. } => ParameterValue::Span(default),
+                ParameterKind::Text { default: Some(default), .. }
+                | ParameterKind::Word { default: Some(default), .. } => {
                     ParameterValue::Text(default.to_owned())
                 }
-                ParameterKind::Text { default: None, .. }
-                | ParameterKind::Word { .. }
-                | ParameterKind::Reference { .. }
+                ParameterKind::Reference { default: Some(default), .. } => {
+                    ParameterValue::Reference(default.to_owned())
+                }
+                ParameterKind::OptionalInteger { .. }
+                | ParameterKind::OptionalFloat { .. }
+                | ParameterKind::Text { default: None, .. }
+                | ParameterKind::Word { default: None, .. }
+                | ParameterKind::Texts { .. }
+                | ParameterKind::TextMap
+                | ParameterKind::Reference { default: None, .. }
+                | ParameterKind::Producer { .. }
+                | ParameterKind::Ignored { .. }
                 | ParameterKind::Map { .. }
                 | ParameterKind::List { .. } => ParameterValue::Absent,
             };
@@ -182,7 +250,47 @@ impl Parameters {
         }
     }
 
-    /// The name that a parameter declared as reference was given, if it was.
+    /// The value of a parameter that is declared as optional integer, if it was given.
+    pub fn optional_integer(&self, name: &str) -> Option<i64> {
+        match self.get(name) {
+            ParameterValue::Integer(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The value of a parameter that is declared as optional float, if it was given.
+    pub fn optional_float(&self, name: &str) -> Option<f64> {
+        match self.get(name) {
+            ParameterValue::Float(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The value of a parameter that is declared as a span of time.
+    pub fn span(&self, name: &str) -> Duration {
+        match self.get(name) {
+            ParameterValue::Span(value) => *value,
+            other => unreachable!("declared as span, found {other:?}"),
+        }
+    }
+
+    /// The values of a parameter that is declared as texts; none if it was not given.
+    pub fn texts(&self, name: &str) -> &[String] {
+        match self.get(name) {
+            ParameterValue::Texts(values) => values,
+            _ => &[],
+        }
+    }
+
+    /// The entries of a parameter that is declared as a map of texts; none if it was not given.
+    pub fn text_map(&self, name: &str) -> &[(String, String)] {
+        match self.get(name) {
+            ParameterValue::TextMap(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    /// The name that a parameter declared as reference or producer has, if it has one.
     pub fn reference(&self, name: &str) -> Option<&str> {
         match self.get(name) {
             ParameterValue::Reference(value) => Some(value),

@@ -5,10 +5,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::lifecycle::{Observer, PrefixReport, Producer, Reporter};
+use crate::lifecycle::{Admitter, Estimator, Observer, PrefixReport, Producer, Reporter, Responder};
 use crate::parameters::{Parameter, Parameters};
 use crate::parsing::Parser;
-use crate::scheduling::{Commit, Filter, Picker, ProfileHandler, Scorer};
+use crate::saturation::SaturationDetector;
+use crate::scheduling::{Commit, Decider, Filter, Picker, ProfileHandler, Scorer};
 use crate::slot::{RequestSlot, SlotNames};
 
 /// A built plugin: the capabilities it has.
@@ -36,9 +37,19 @@ pub struct Plugin {
     pub parser: Option<Arc<dyn Parser>>,
     /// Says where the pool's endpoints are listed; used if the configuration refers to it.
     pub discovery: Option<Discovery>,
+    /// Says whether a further profile is to run; used by the profile handlers that refer to it.
+    pub decider: Option<Arc<dyn Decider>>,
+    /// May deny requests before they are decided, referenced or not.
+    pub admitter: Option<Arc<dyn Admitter>>,
+    /// Says how full the pool is; used if the configuration refers to it.
+    pub saturation: Option<Arc<dyn SaturationDetector>>,
+    /// Sets headers of answers, referenced or not.
+    pub responder: Option<Arc<dyn Responder>>,
+    /// Says what a request costs; the first one of a configuration counts.
+    pub estimator: Option<Arc<dyn Estimator>>,
     /// Headers, in lower case, that it reads from [`InferenceRequest`](crate::request::InferenceRequest); others are
     /// not there.
-    pub request_headers: &'static [&'static str],
+    pub request_headers: Vec<String>,
 }
 
 impl Plugin {
@@ -65,10 +76,22 @@ pub struct PluginType {
     pub aliases: &'static [&'static str],
     /// What it does, in one sentence.
     pub summary: &'static str,
+    /// What else its users should know, in a paragraph; may be empty.
+    pub about: &'static str,
+    /// The metrics of model servers, or other data, that it needs to be of use.
+    pub needs: &'static [&'static str],
+    /// How settled the type is in the newest release of the Go EPP.
+    pub stability: Stability,
+    /// Releases of the Go EPP that know the type, under this name or an alias; none for a type of our own.
+    pub releases: &'static [Release],
     /// Every parameter it takes.
     pub parameters: &'static [Parameter],
+    /// Keys of `parameters` by which a parameter is known as well: the old one, the declared one.
+    pub renamed: &'static [(&'static str, &'static str)],
     /// Kinds it will have once built; known before building so that defaults can be injected.
     pub kinds: &'static [Kind],
+    /// Says what is wrong with parameters that are each right by themselves; one sentence each.
+    pub check: fn(&Parameters) -> Vec<String>,
     /// Builds an instance; the parameters are validated and complete.
     pub build: fn(&Parameters, &BuildContext<'_>) -> Plugin,
     /// When, as a filter, it may remove everybody; empty if it never does, or if `review` tells.
@@ -83,12 +106,97 @@ impl PluginType {
         name: "",
         aliases: &[],
         summary: "",
+        about: "",
+        needs: &[],
+        stability: Stability::Beta,
+        releases: &[],
         parameters: &[],
+        renamed: &[],
         kinds: &[],
+        check: |_| Vec::new(),
         build: |_, _| Plugin::default(),
         drains: "",
         review: |_| Vec::new(),
     };
+}
+
+/// How settled a type is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    /// In use; its parameters stay.
+    Beta,
+    /// An experiment: the newest Go EPP takes it with `--allow-experimental-plugins` only, `epp` always.
+    Alpha,
+    /// Still taken, with a warning.
+    Deprecated {
+        /// What to use instead; a clause such as ``use `label-selector-filter` ``.
+        instead: &'static str,
+    },
+}
+
+/// A release of the Go EPP whose configurations are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Release {
+    /// Gateway API Inference Extension v0.5.1.
+    V0_5_1,
+    /// Gateway API Inference Extension v1.0.1.
+    V1_0_1,
+    /// Gateway API Inference Extension v1.5.0.
+    V1_5,
+    /// llm-d-router.
+    LlmD,
+}
+
+/// Releases that know a type, as most types have them.
+pub mod releases {
+    use super::Release::{self, LlmD, V0_5_1, V1_0_1, V1_5};
+
+    /// Every release.
+    pub const ALL: &[Release] = &[V0_5_1, V1_0_1, V1_5, LlmD];
+    /// Those before v1.
+    pub const OLD: &[Release] = &[V0_5_1];
+    /// Those from v1.0.1 on.
+    pub const SINCE_V1_0_1: &[Release] = &[V1_0_1, V1_5, LlmD];
+    /// Those from v1.5 on.
+    pub const SINCE_V1_5: &[Release] = &[V1_5, LlmD];
+    /// v1.5 alone.
+    pub const V1_5_ONLY: &[Release] = &[V1_5];
+    /// llm-d alone.
+    pub const LLM_D: &[Release] = &[LlmD];
+}
+
+/// Values that one plugin leaves on requests for others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Data {
+    /// How much of the prompt each endpoint holds.
+    PrefixMatches,
+    /// What requests cost, by which load in flight is counted.
+    InFlightLoad,
+    /// Latencies predicted per endpoint.
+    LatencyPrediction,
+    /// How much of the media each endpoint holds.
+    MediaMatches,
+    /// Which session the request belongs to.
+    SessionId,
+    /// Who asks, as an agent.
+    AgentId,
+    /// The prompt as tokens.
+    Tokens,
+}
+
+impl Data {
+    /// The type that produces it where a configuration names nobody.
+    pub fn default_producer(self) -> &'static str {
+        match self {
+            Self::PrefixMatches => "approx-prefix-cache-producer",
+            Self::InFlightLoad => "inflight-load-producer",
+            Self::LatencyPrediction => "predicted-latency-producer",
+            Self::MediaMatches => "mm-embeddings-cache-producer",
+            Self::SessionId => "session-id-producer",
+            Self::AgentId => "agent-identity",
+            Self::Tokens => "token-producer",
+        }
+    }
 }
 
 /// What a type sees when it reviews one of its instances.
@@ -116,6 +224,48 @@ pub enum Kind {
     Discovery,
     /// See [`Plugin::reporter`].
     Reporter,
+    /// See [`Plugin::decider`].
+    Decider,
+    /// See [`Plugin::admitter`].
+    Admitter,
+    /// See [`Plugin::saturation`].
+    SaturationDetector,
+    /// Chooses among the flows of a priority band.
+    FairnessPolicy,
+    /// Orders the requests of a flow.
+    OrderingPolicy,
+    /// Says how full the pool may be for a priority.
+    UsageLimitPolicy,
+    /// Leaves values of this kind on requests.
+    Produces(Data),
+}
+
+impl Kind {
+    /// What messages call a plugin of this kind, without article.
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Scorer => "scorer",
+            Self::Picker => "picker",
+            Self::ProfileHandler => "profile handler",
+            Self::Parser => "parser",
+            Self::Discovery => "list of endpoints",
+            Self::Reporter => "reporter",
+            Self::Decider => "decider",
+            Self::Admitter => "admitter",
+            Self::SaturationDetector => "saturation detector",
+            Self::FairnessPolicy => "fairness policy",
+            Self::OrderingPolicy => "ordering policy",
+            Self::UsageLimitPolicy => "usage limit policy",
+            Self::Produces(Data::PrefixMatches) => "producer of prefix matches",
+            Self::Produces(Data::InFlightLoad) => "producer of load in flight",
+            Self::Produces(Data::LatencyPrediction) => "producer of latency predictions",
+            Self::Produces(Data::MediaMatches) => "producer of media matches",
+            Self::Produces(Data::SessionId) => "producer of session ids",
+            Self::Produces(Data::AgentId) => "producer of agent identities",
+            Self::Produces(Data::Tokens) => "producer of tokens",
+        }
+    }
 }
 
 /// What a plugin may ask for while it is built.
@@ -143,11 +293,23 @@ impl<'a> BuildContext<'a> {
         self.slots.request_slot(self.name)
     }
 
+    /// The slot that `producer`, the name of an instance, fills with a `T`.
+    pub fn slot_of<T: std::any::Any>(&self, producer: &str) -> RequestSlot<T> {
+        self.slots.request_slot(producer)
+    }
+
     /// The filter that a parameter refers to by `name`.
     pub fn filter(&self, name: &str) -> Arc<dyn Filter> {
+        self.referred(name).filter.clone().expect("references are checked before building")
+    }
+
+    /// The decider that a parameter refers to by `name`.
+    pub fn decider(&self, name: &str) -> Arc<dyn Decider> {
+        self.referred(name).decider.clone().expect("references are checked before building")
+    }
+
+    fn referred(&self, name: &str) -> &Plugin {
         let referred = self.references.iter().find(|(known, _)| *known == name);
-        referred
-            .and_then(|(_, plugin)| plugin.filter.clone())
-            .expect("references are checked before building")
+        &referred.expect("references are checked before building").1
     }
 }

@@ -1,22 +1,24 @@
 //! What the picker knows of a client's request.
 
+use std::sync::Arc;
+
 use crate::prompt::Prompt;
 use crate::slot::SlotValues;
 
 /// The headers of a request that some plugin asked for, by `request_headers`; most configurations ask for none.
 #[derive(Default)]
-pub struct Headers(Vec<(&'static str, String)>);
+pub struct Headers(Vec<(Arc<str>, String)>);
 
 impl Headers {
     /// The value of the header `name` (lower case), if a plugin asked for it and the request has it.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str())
+        self.0.iter().find(|(known, _)| **known == *name).map(|(_, value)| value.as_str())
     }
 }
 
-impl FromIterator<(&'static str, String)> for Headers {
-    fn from_iter<I: IntoIterator<Item = (&'static str, String)>>(headers: I) -> Self {
-        Self(headers.into_iter().collect())
+impl<N: Into<Arc<str>>> FromIterator<(N, String)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (N, String)>>(headers: I) -> Self {
+        Self(headers.into_iter().map(|(name, value)| (name.into(), value)).collect())
     }
 }
 
@@ -48,6 +50,8 @@ pub struct InferenceRequest {
     pub max_tokens: Option<u64>,
     /// Priority of the request's objective; negative means sheddable.
     pub priority: i32,
+    /// Whom the request counts for where requests wait for their turn; empty if nobody says.
+    pub fairness_id: String,
     /// Headers that plugins asked for.
     pub headers: Headers,
     /// Values that plugins leave for one another.

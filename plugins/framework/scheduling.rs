@@ -22,6 +22,8 @@ pub struct Cycle<'a> {
     pub loads: &'a [Load],
     /// Profiles that ran so far.
     pub runs: &'a ProfileRuns,
+    /// Index of the endpoint that the one to be picked will work with, if another profile picked it already.
+    pub peer: Option<u32>,
     /// When the decision began.
     pub now: Timestamp,
 }
@@ -73,17 +75,61 @@ pub trait ProfileHandler: Send + Sync {
     /// Positions of the profiles to run now, given what ran before; empty when all is known.
     fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]>;
 
+    /// Index of the endpoint that those to be picked next will work with, as [`Cycle::peer`].
+    fn peer(&self, _cycle: &Cycle<'_>) -> Option<u32> {
+        None
+    }
+
     /// Makes the decision of `cycle.runs`.
     fn decide(&self, cycle: &Cycle<'_>, profiles: &[String]) -> Result<Decision, Unschedulable>;
 }
 
+/// Says whether a further profile is to run.
+pub trait Decider: Send + Sync {
+    /// Whether it is; `endpoint` is the index of the one that was picked to generate, if one was.
+    fn decide(&self, cycle: &Cycle<'_>, endpoint: Option<u32>) -> bool;
+}
+
 /// Where the request goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decision {
     /// Position of the profile whose picks these are.
     pub primary: usize,
     /// Endpoints as indices into the snapshot; the first is preferred, the rest are ordered fallbacks. Never empty.
     pub targets: Picks,
+    /// Endpoints that do another part of the work.
+    pub companions: SmallVec<[Companion; 2]>,
+    /// Port that the gateway is told in place of each target's own.
+    pub port: Option<u16>,
+    /// Headers to set on the request; names in lower case.
+    pub headers: SmallVec<[(&'static str, String); 2]>,
+}
+
+impl Decision {
+    /// A decision for the picks of one profile, with nothing else to it.
+    pub fn of(primary: usize, targets: Picks) -> Self {
+        Self { primary, targets, ..Self::default() }
+    }
+}
+
+/// Endpoints that do a part of the work for the one that answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Companion {
+    /// Which part.
+    pub role: Role,
+    /// Position of the profile whose picks these are.
+    pub profile: usize,
+    /// Endpoints as indices into the snapshot, best first. Never empty.
+    pub targets: Picks,
+}
+
+/// A part of the work that another endpoint may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Computes the prompt.
+    Prefill,
+    /// Encodes media.
+    Encode,
 }
 
 /// Why no decision could be made.

@@ -3,7 +3,7 @@
 use epp_framework::parsing::{
     AnswerHead, AnswerReader, Fault, ParseError, ParsedRequest, Parser, RequestBody,
 };
-use epp_framework::plugin::{Kind, Plugin, PluginType};
+use epp_framework::plugin::{Kind, Plugin, PluginType, releases};
 
 use super::answer::JsonAnswer;
 use super::contents::{Contents, Found, Section};
@@ -16,6 +16,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     summary: "Reads requests of the Anthropic messages API.",
     kinds: &[Kind::Parser],
     build: |_, _| Plugin::of_parser(AnthropicParser),
+    releases: releases::LLM_D,
     ..PluginType::PLAIN
 };
 

@@ -9,7 +9,7 @@ use epp_framework::parameters::{Parameter, ParameterKind};
 use epp_framework::parsing::{
     AnswerHead, AnswerReader, Fault, ParseError, ParsedRequest, Parser, RequestBody,
 };
-use epp_framework::plugin::{Kind, Plugin, PluginType};
+use epp_framework::plugin::{Kind, Plugin, PluginType, releases};
 
 use super::answer::JsonAnswer;
 use super::contents::{Contents, Found, Section};
@@ -29,6 +29,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     }],
     kinds: &[Kind::Parser],
     build: |parameters, _| Plugin::of_parser(OpenAiParser { validate: parameters.boolean("validate") }),
+    releases: releases::SINCE_V1_5,
     ..PluginType::PLAIN
 };
 

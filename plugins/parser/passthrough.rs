@@ -1,7 +1,7 @@
 //! `passthrough-parser`: takes every path and knows nothing of what passes.
 
 use epp_framework::parsing::{AnswerHead, AnswerReader, ParseError, ParsedRequest, Parser, RequestBody};
-use epp_framework::plugin::{Kind, Plugin, PluginType};
+use epp_framework::plugin::{Kind, Plugin, PluginType, releases};
 
 /// `passthrough-parser`.
 pub(crate) const TYPE: PluginType = PluginType {
@@ -9,6 +9,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     summary: "Takes every path that no other parser claims, and reads nothing: bodies pass as they are.",
     kinds: &[Kind::Parser],
     build: |_, _| Plugin::of_parser(PassthroughParser),
+    releases: releases::SINCE_V1_5,
     ..PluginType::PLAIN
 };
 

@@ -3,7 +3,7 @@
 use epp_framework::parsing::{
     AnswerHead, AnswerReader, Fault, ParseError, ParsedRequest, Parser, RequestBody,
 };
-use epp_framework::plugin::{Kind, Plugin, PluginType};
+use epp_framework::plugin::{Kind, Plugin, PluginType, releases};
 
 use super::answer::JsonAnswer;
 use super::contents::{Contents, Found, Section};
@@ -16,6 +16,7 @@ pub(crate) const VLLM: PluginType = PluginType {
     summary: "Reads requests of vLLM's `/inference/v1/generate`, whose prompt is a list of token ids.",
     kinds: &[Kind::Parser],
     build: |_, _| Plugin::of_parser(TokenIdsParser(&VLLM_WORDS)),
+    releases: releases::LLM_D,
     ..PluginType::PLAIN
 };
 
@@ -25,6 +26,7 @@ pub(crate) const SGLANG: PluginType = PluginType {
     summary: "Reads requests of SGLang's `/generate`, whose prompt is a list of token ids.",
     kinds: &[Kind::Parser],
     build: |_, _| Plugin::of_parser(TokenIdsParser(&SGLANG_WORDS)),
+    releases: releases::LLM_D,
     ..PluginType::PLAIN
 };
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use epp_framework::parsing::{
     Answer, AnswerEnd, AnswerHead, AnswerReader, ModelPlace, ParseError, ParsedRequest, Parser, RequestBody,
 };
-use epp_framework::plugin::{Kind, Plugin, PluginType};
+use epp_framework::plugin::{Kind, Plugin, PluginType, releases};
 use prost::Message as _;
 
 use super::answer::JsonAnswer;
@@ -21,6 +21,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     summary: "Reads requests of Vertex AI's PredictionService, which carry OpenAI's JSON.",
     kinds: &[Kind::Parser],
     build: |_, _| Plugin::of_parser(VertexAiParser),
+    releases: releases::LLM_D,
     ..PluginType::PLAIN
 };
 

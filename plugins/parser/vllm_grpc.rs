@@ -9,7 +9,7 @@ use epp_framework::answer::Usage;
 use epp_framework::parsing::{
     Answer, AnswerEnd, AnswerHead, AnswerReader, ParseError, ParsedRequest, Parser, RequestBody,
 };
-use epp_framework::plugin::{Kind, Plugin, PluginType};
+use epp_framework::plugin::{Kind, Plugin, PluginType, releases};
 use epp_framework::prompt::{Piece, Prompt};
 use prost::Message as _;
 
@@ -24,6 +24,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     summary: "Reads requests of vLLM's gRPC engine API.",
     kinds: &[Kind::Parser],
     build: |_, _| Plugin::of_parser(VllmGrpcParser),
+    releases: releases::SINCE_V1_5,
     ..PluginType::PLAIN
 };
 

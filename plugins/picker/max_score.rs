@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use epp_framework::parameters::Parameters;
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Picker, Picks};
 use epp_framework::snapshot::Candidates;
 use rand::rngs::SmallRng;
@@ -22,6 +22,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     parameters: &[MAX_ENDPOINTS],
     kinds: &[Kind::Picker],
     build,
+    releases: releases::ALL,
     ..PluginType::PLAIN
 };
 

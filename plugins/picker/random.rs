@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use epp_framework::parameters::Parameters;
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Picker, Picks};
 use epp_framework::snapshot::Candidates;
 use rand::Rng;
@@ -18,6 +18,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     parameters: &[MAX_ENDPOINTS],
     kinds: &[Kind::Picker],
     build,
+    releases: releases::ALL,
     ..PluginType::PLAIN
 };
 

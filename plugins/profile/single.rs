@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use epp_framework::parameters::Parameters;
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Decision, ProfileHandler, Unschedulable};
 use smallvec::SmallVec;
 
@@ -16,6 +16,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     summary: "Runs the one profile there is, and takes its picks.",
     kinds: &[Kind::ProfileHandler],
     build,
+    releases: releases::ALL,
     ..PluginType::PLAIN
 };
 
@@ -38,7 +39,7 @@ impl ProfileHandler for SingleProfileHandler {
             runs => return Err(Unschedulable::NotSingle { ran: runs.len() }),
         };
         match &run.picks {
-            Some(picks) if !picks.is_empty() => Ok(Decision { primary: run.profile, targets: picks.clone() }),
+            Some(picks) if !picks.is_empty() => Ok(Decision::of(run.profile, picks.clone())),
             _ => Err(Unschedulable::Drained {
                 profile: profiles.get(run.profile).cloned().unwrap_or_default(),
             }),
@@ -63,11 +64,7 @@ mod tests {
     fn exactly_one_successful_profile_makes_a_decision() {
         let drained = || Err(Unschedulable::Drained { profile: "default".into() });
         let cases: [(&str, ProfileRuns, Result<Decision, Unschedulable>); 5] = [
-            (
-                "one",
-                smallvec![run(0, Some(smallvec![2, 0]))],
-                Ok(Decision { primary: 0, targets: smallvec![2, 0] }),
-            ),
+            ("one", smallvec![run(0, Some(smallvec![2, 0]))], Ok(Decision::of(0, smallvec![2, 0]))),
             ("SP1", smallvec![run(0, None)], drained()),
             ("nothing picked", smallvec![run(0, Some(Picks::new()))], drained()),
             (

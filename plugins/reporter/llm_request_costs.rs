@@ -52,6 +52,7 @@ const COST: &[Parameter] = &[
     Parameter {
         name: TYPE_OF_COST,
         kind: ParameterKind::Word {
+            default: None,
             of: &[
                 "InputToken",
                 "CachedInputToken",

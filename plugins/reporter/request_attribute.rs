@@ -10,7 +10,7 @@ use cel::Value;
 use epp_framework::answer::Usage;
 use epp_framework::lifecycle::{AnswerFacts, Attribute, Report, Reporter};
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 
 use super::expression::{Expression, kind, whole};
 
@@ -33,6 +33,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     }],
     kinds: &[Kind::Reporter],
     build,
+    releases: releases::SINCE_V1_5,
     ..PluginType::PLAIN
 };
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use epp_framework::parameters::Parameters;
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::snapshot::Candidates;
 
@@ -13,6 +13,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     summary: "Prefers endpoints that run the request's LoRA adapter (1), have room for it (0.8), or queue for it (0.6).",
     kinds: &[Kind::Scorer],
     build,
+    releases: releases::SINCE_V1_0_1,
     ..PluginType::PLAIN
 };
 

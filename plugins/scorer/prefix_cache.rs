@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use epp_framework::parameters::Parameters;
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::slot::RequestSlot;
 use epp_framework::snapshot::Candidates;
@@ -22,6 +22,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     parameters: PARAMETERS,
     kinds: &[Kind::Scorer],
     build,
+    releases: releases::ALL,
     ..PluginType::PLAIN
 };
 

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
-use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::snapshot::{Candidate, Candidates};
 
@@ -27,6 +27,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     }],
     kinds: &[Kind::Scorer],
     build,
+    releases: releases::ALL,
     ..PluginType::PLAIN
 };
 

@@ -4,6 +4,7 @@
 //! plugin is built here, the caller does that with each instance's `plugin_type.build`, in `build_order`.
 
 mod parsers;
+mod producers;
 mod references;
 mod reviews;
 
@@ -112,6 +113,8 @@ struct Composer<'a> {
     /// What the parameters of each instance refer to.
     references: Vec<(usize, Reference)>,
     names: HashMap<String, Declared>,
+    /// Whether each entry of `plugins` became an instance; what was told may have been what is missing.
+    every_entry_is_read: bool,
 }
 
 impl<'a> Composer<'a> {
@@ -121,7 +124,8 @@ impl<'a> Composer<'a> {
         problems: &'a mut Problems,
     ) -> Self {
         let (instances, spellings, references) = (Vec::new(), Vec::new(), Vec::new());
-        Self { config, types, problems, instances, spellings, references, names: HashMap::new() }
+        let names = HashMap::new();
+        Self { config, types, problems, instances, spellings, references, names, every_entry_is_read: false }
     }
 
     /// The order of the steps is the order in which defaults depend on one another.
@@ -143,7 +147,9 @@ impl<'a> Composer<'a> {
             self.declare(plugin);
         }
         let n_declared = self.instances.len();
+        self.every_entry_is_read = n_declared == config.plugins.len();
         let build_order = self.resolve_references();
+        let n_ordered = self.instances.len();
         let discovery = self.discovery();
         let parsers = self.parsers();
         let handler = self.handler();
@@ -156,12 +162,13 @@ impl<'a> Composer<'a> {
             profiles
         };
         self.default_reporter();
+        self.resolve_producers();
         self.review(profiles.iter().flatten(), discovery, &parsers);
         // An entry that was told about is missing from the lists; the rest cannot stand without it.
-        let complete = n_declared == config.plugins.len();
+        let complete = self.every_entry_is_read;
         let profiles = profiles.into_iter().collect::<Option<Vec<_>>>();
         // What was injected refers to nothing.
-        let build_order = build_order.into_iter().chain(n_declared..self.instances.len()).collect();
+        let build_order = build_order.into_iter().chain(n_ordered..self.instances.len()).collect();
         let (instances, profiles, handler) = (self.instances, profiles?, handler?);
         Some(Composition { instances, profiles, handler, discovery, parsers, build_order })
             .filter(|_| complete)
@@ -257,7 +264,7 @@ impl<'a> Composer<'a> {
             None if n_profiles == 1 => self.inject(DEFAULT_HANDLER),
             None => {
                 // A plugin that could not be read may have been the handler.
-                if self.instances.len() == self.config.plugins.len() {
+                if self.every_entry_is_read {
                     let message = format!("{n_profiles} profiles need a profile handler, none is declared");
                     self.problems.error(self.config.profiles[1].at, message);
                 }

@@ -4,10 +4,12 @@
 //! they resolve is judged when every plugin is known.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use epp_framework::parameters::{Parameter, ParameterKind, ParameterValue, Parameters};
 use epp_framework::plugin::{Kind, PluginType};
 
+use crate::args::duration;
 use crate::config::node::{Node, Value};
 use crate::config::problem::{Position, Problems, Severity, did_you_mean, shown, shown_list};
 use crate::config::{ApiVersion, PluginSpec};
@@ -38,11 +40,20 @@ pub(super) fn read(
     let plugin = format!("plugin {}", shown(name));
     // Even strict versions never look at the parameters of a plugin that has none.
     let strict = api_version == ApiVersion::LlmD && !plugin_type.parameters.is_empty();
-    let mut reader = Reader { plugin, strict, problems, references: Vec::new(), depth: 0 };
+    let renamed = plugin_type.renamed;
+    let mut reader = Reader { plugin, strict, renamed, problems, references: Vec::new(), depth: 0 };
     let level =
         Level { declared: plugin_type.parameters, path: format!("plugins[{}].parameters", spec.index) };
+    let n_told = reader.problems.n_errors();
     let parameters = reader.level(&level, spec.parameters.as_ref(), spec.at);
-    (parameters, reader.references)
+    let Reader { plugin, references, problems, .. } = reader;
+    if problems.n_errors() == n_told {
+        let at = spec.parameters.as_ref().map_or(spec.at, |node| node.at);
+        for wrong in (plugin_type.check)(&parameters) {
+            problems.error(at, format!("{plugin}: {wrong}"));
+        }
+    }
+    (parameters, references)
 }
 
 struct Reader<'a> {
@@ -50,6 +61,8 @@ struct Reader<'a> {
     plugin: String,
     /// Whether unknown keys are errors.
     strict: bool,
+    /// See [`PluginType::renamed`].
+    renamed: &'static [(&'static str, &'static str)],
     problems: &'a mut Problems,
     references: Vec<Reference>,
     /// How many maps we are in.
@@ -87,14 +100,20 @@ impl Reader<'_> {
                 }
                 if value.value == Value::Null {
                     given.remove(parameter.name);
+                } else if let ParameterKind::Ignored { because } = parameter.kind {
+                    let message = format!("{}: parameter {} does nothing", self.plugin, shown(key));
+                    self.problems.warning(at, format!("{message}: {because}"));
                 } else if let Some(value) = self.value(level, parameter, value) {
                     parameters.set(parameter.name, value);
                 }
             }
         }
-        for parameter in level.declared {
-            if parameter.kind.is_required() && !given.contains_key(parameter.name) {
+        for parameter in level.declared.iter().filter(|parameter| !given.contains_key(parameter.name)) {
+            if parameter.kind.is_required() {
                 self.problems.error(at, format!("{} is required", self.whose(level, parameter)));
+            }
+            if let ParameterKind::Reference { default: Some(name), .. } = parameter.kind {
+                self.gather(level, parameter, name, at);
             }
         }
         parameters
@@ -104,7 +123,11 @@ impl Reader<'_> {
     fn find(&mut self, level: &Level, key: &str, at: Position) -> Option<&'static Parameter> {
         let exact = level.declared.iter().find(|parameter| parameter.name == key);
         let folded = || level.declared.iter().find(|parameter| parameter.name.eq_ignore_ascii_case(key));
-        let found = exact.or_else(folded);
+        let renamed = || {
+            let (_, new) = self.renamed.iter().find(|(old, _)| self.depth == 0 && *old == key)?;
+            level.declared.iter().find(|parameter| parameter.name == *new)
+        };
+        let found = exact.or_else(renamed).or_else(folded);
         if found.is_none() {
             let severity = if self.strict { Severity::Error } else { Severity::Warning };
             self.problems.push_with(severity, at, || {
@@ -137,11 +160,7 @@ impl Reader<'_> {
                 Value::Boolean(value) => Some(ParameterValue::Boolean(value)),
                 _ => None,
             },
-            ParameterKind::Integer { min, max, .. } => node
-                .whole_number()
-                .and_then(|value| i64::try_from(value).ok())
-                .filter(|value| (min..=max).contains(value))
-                .map(ParameterValue::Integer),
+            ParameterKind::Integer { min, max, .. } => whole_number(node, (min, max)),
             ParameterKind::Float { min, max, .. } => {
                 node.finite_number().filter(|value| (min..=max).contains(value)).map(ParameterValue::Float)
             }
@@ -158,9 +177,29 @@ impl Reader<'_> {
                 }
                 _ => None,
             },
-            ParameterKind::Word { of } => match &node.value {
+            ParameterKind::OptionalInteger { min, max } => whole_number(node, (min, max)),
+            ParameterKind::OptionalFloat { min, max, .. } => {
+                node.finite_number().filter(|value| (min..=max).contains(value)).map(ParameterValue::Float)
+            }
+            ParameterKind::Span { min, .. } => {
+                span(node).filter(|span| *span >= min).map(ParameterValue::Span)
+            }
+            ParameterKind::Texts { required } => texts(node, required).map(ParameterValue::Texts),
+            ParameterKind::TextMap => self.text_map(level, parameter, node),
+            // Told where the key was read.
+            ParameterKind::Ignored { .. } => Some(ParameterValue::Absent),
+            ParameterKind::Word { of, .. } => match &node.value {
                 Value::String(value) if of.contains(&value.as_str()) => {
                     Some(ParameterValue::Text(value.clone()))
+                }
+                _ => None,
+            },
+            ParameterKind::Producer { .. } => match &node.value {
+                // As upstream has it, the default one.
+                Value::String(value) if value.is_empty() => Some(ParameterValue::Absent),
+                Value::String(value) => {
+                    self.gather(level, parameter, value, node.at);
+                    Some(ParameterValue::Reference(value.clone()))
                 }
                 _ => None,
             },
@@ -181,6 +220,19 @@ impl Reader<'_> {
             node.mismatch(&self.whose(level, parameter), &expected_value(&parameter.kind), self.problems);
         }
         value
+    }
+
+    /// A map of strings, or a problem; what is wrong with an entry was told.
+    fn text_map(&mut self, level: &Level, parameter: &Parameter, node: &Node) -> Option<ParameterValue> {
+        let Value::Map(_) = &node.value else { return None };
+        let whose = self.whose(level, parameter);
+        let fields = node.fields(&whose, self.problems)?;
+        let mut entries = Vec::new();
+        for (key, _, value) in fields.iter() {
+            let text = value.string(&format!("{whose}: value of {}", shown(key)), self.problems);
+            entries.extend(text.map(|text| (key.to_owned(), text.to_owned())));
+        }
+        Some(ParameterValue::TextMap(entries))
     }
 
     /// A list of maps, or a problem; entries that are wrong were told.
@@ -211,10 +263,13 @@ impl Reader<'_> {
     }
 
     fn gather(&mut self, level: &Level, parameter: &Parameter, name: &str, at: Position) {
-        if let ParameterKind::Reference { to } = parameter.kind {
-            let path = format!("{}.{}", level.path, parameter.name);
-            self.references.push(Reference { name: name.to_owned(), to, at, path });
-        }
+        let to = match parameter.kind {
+            ParameterKind::Reference { to, .. } => to,
+            ParameterKind::Producer { of, .. } => Kind::Produces(of),
+            _ => return,
+        };
+        let path = format!("{}.{}", level.path, parameter.name);
+        self.references.push(Reference { name: name.to_owned(), to, at, path });
     }
 
     /// A map within a map; how deep that goes is bounded by the parser.
@@ -235,24 +290,78 @@ impl Reader<'_> {
     }
 }
 
-/// Most maps in one list.
+/// Most entries in one list.
 const MAX_LIST: usize = 100;
+
+/// Most strings in one list.
+const MAX_TEXTS: usize = 1000;
+
+fn whole_number(node: &Node, (min, max): (i64, i64)) -> Option<ParameterValue> {
+    let value = node.whole_number().and_then(|value| i64::try_from(value).ok());
+    value.filter(|value| (min..=max).contains(value)).map(ParameterValue::Integer)
+}
+
+/// A span as a string in Go's notation, or as nanoseconds.
+fn span(node: &Node) -> Option<Duration> {
+    match &node.value {
+        Value::String(text) => duration::parse(text).ok(),
+        _ => node.whole_number().and_then(|nanos| u64::try_from(nanos).ok()).map(Duration::from_nanos),
+    }
+}
+
+fn texts(node: &Node, required: bool) -> Option<Vec<String>> {
+    let Value::List(entries) = &node.value else { return None };
+    let text = |node: &Node| match &node.value {
+        Value::String(text) if !text.is_empty() => Some(text.clone()),
+        _ => None,
+    };
+    let fits = (usize::from(required)..=MAX_TEXTS).contains(&entries.len());
+    if fits { entries.iter().map(text).collect() } else { None }
+}
 
 fn expected_value(kind: &ParameterKind) -> String {
     match *kind {
         ParameterKind::Boolean { .. } => "`true` or `false`".to_owned(),
-        ParameterKind::Integer { min: i64::MIN, max: i64::MAX, .. } => "an integer".to_owned(),
-        ParameterKind::Integer { min, max: i64::MAX, .. } => format!("an integer of at least {min}"),
-        ParameterKind::Integer { min: i64::MIN, max, .. } => format!("an integer of at most {max}"),
-        ParameterKind::Integer { min, max, .. } => format!("an integer from {min} to {max}"),
-        ParameterKind::Float { min, max, .. } => format!("a number from {min} to {max}"),
+        ParameterKind::Integer { min, max, .. } | ParameterKind::OptionalInteger { min, max } => {
+            expected_integer(min, max)
+        }
+        ParameterKind::Float { min, max, .. } | ParameterKind::OptionalFloat { min, max, .. } => {
+            expected_number(min, max)
+        }
+        ParameterKind::Span { min, .. } => {
+            let bound = if min.is_zero() { String::new() } else { format!(" of at least {min:?}") };
+            format!("a span of time{bound} such as `30s`, or a number of nanoseconds")
+        }
+        ParameterKind::Texts { required } => {
+            format!("a list of {} to {MAX_TEXTS} strings that are not empty", u8::from(required))
+        }
+        ParameterKind::TextMap => "a map of strings".to_owned(),
+        ParameterKind::Ignored { .. } => "anything".to_owned(),
         ParameterKind::Text { .. } => "a string that is not empty".to_owned(),
-        ParameterKind::Word { of } => format!("one of {}", shown_list(of.iter().copied())),
-        ParameterKind::Reference { .. } => "the name of a plugin".to_owned(),
+        ParameterKind::Word { of, .. } => format!("one of {}", shown_list(of.iter().copied())),
+        ParameterKind::Reference { .. } | ParameterKind::Producer { .. } => "the name of a plugin".to_owned(),
         ParameterKind::Map { .. } => "a map".to_owned(),
         ParameterKind::List { required, .. } => {
             format!("a list of {} to {MAX_LIST} maps", u8::from(required))
         }
+    }
+}
+
+fn expected_integer(min: i64, max: i64) -> String {
+    match (min, max) {
+        (i64::MIN, i64::MAX) => "an integer".to_owned(),
+        (min, i64::MAX) => format!("an integer of at least {min}"),
+        (i64::MIN, max) => format!("an integer of at most {max}"),
+        (min, max) => format!("an integer from {min} to {max}"),
+    }
+}
+
+fn expected_number(min: f64, max: f64) -> String {
+    match (min <= f64::MIN, max >= f64::MAX) {
+        (true, true) => "a number".to_owned(),
+        (false, true) => format!("a number of at least {min}"),
+        (true, false) => format!("a number of at most {max}"),
+        (false, false) => format!("a number from {min} to {max}"),
     }
 }
 

@@ -185,7 +185,7 @@ fn commits_see_the_decision_and_its_reservation_before_it_is_answered() {
     scheduler.commits = vec![one.clone(), other.clone()];
     rig.request.request_id = "r1".into();
     let (decision, _reservations) = rig.decide(&scheduler).expect("nobody is filtered");
-    assert_eq!(decision, Decision { primary: 0, targets: smallvec![1] });
+    assert_eq!(decision, Decision::of(0, smallvec![1]));
     for commit in [one, other] {
         // Request, profiles that ran, decision, requests in flight there.
         assert_eq!(*commit.0.lock(), [("r1".to_owned(), 1, decision.clone(), 1)]);

@@ -2,7 +2,7 @@
 //!
 //! References in parameters may point forwards; here they become positions and an order to build in.
 
-use epp_framework::plugin::Kind;
+use epp_framework::plugin::{Data, Kind};
 
 use super::Composer;
 use crate::config::parameters::Reference;
@@ -77,6 +77,10 @@ impl Composer<'_> {
 
     fn referred(&mut self, from: usize, reference: &Reference) -> Option<usize> {
         let whose = format!("plugin {}: `{}`: ", shown(&self.instances[from].name), reference.path);
+        if let Kind::Produces(of) = reference.to {
+            self.refer_to_producer(of, &reference.name, (&whose, reference.at));
+            return None;
+        }
         let Some(declared) = self.names.get_mut(&reference.name) else {
             self.tell_unknown_name(&whose, &reference.name, reference.at);
             return None;
@@ -87,19 +91,29 @@ impl Composer<'_> {
         if !self.has(to, reference.to) {
             let name = shown(&reference.name);
             let listed = if self.is_scheduling(to) { "; list it in the profile" } else { "" };
-            let wanted = match reference.to {
-                Kind::Filter => "filter",
-                Kind::Scorer => "scorer",
-                Kind::Picker => "picker",
-                Kind::ProfileHandler => "profile handler",
-                Kind::Parser => "parser",
-                Kind::Discovery => "list of endpoints",
-                Kind::Reporter => "reporter",
-            };
+            let wanted = reference.to.noun();
             self.problems.error(reference.at, format!("{whose}{name} is not a {wanted}{listed}"));
             return None;
         }
         Some(to)
+    }
+
+    /// Judges the name of a producer. It is no reason to build a plugin after it, or anew with it: values are handed over
+    /// by the producer's name. A default one that is not declared is injected, as upstream does.
+    fn refer_to_producer(&mut self, of: Data, name: &str, (whose, at): (&str, Position)) {
+        match self.names.get_mut(name) {
+            Some(declared) => {
+                declared.referenced = true;
+                if declared.instance.is_some_and(|instance| !self.produces(instance, of)) {
+                    let noun = Kind::Produces(of).noun();
+                    self.problems.error(at, format!("{whose}{} is not a {noun}", shown(name)));
+                }
+            }
+            None if name == of.default_producer() => {
+                self.inject(name);
+            }
+            None => self.tell_unknown_name(whose, name, at),
+        }
     }
 
     /// Visits an instance after all that it refers to; refuses cycles, and what refers to too many.

@@ -1,6 +1,6 @@
 //! What is valid in a configuration, but may surprise: warnings, told once the rest is known.
 
-use epp_framework::plugin::{Kind, Review};
+use epp_framework::plugin::{Kind, Review, Stability};
 
 use super::{Composer, ProfilePlan};
 use crate::config::problem::{Position, shown};
@@ -39,6 +39,10 @@ impl Composer<'_> {
             let review = Review { parameters: &plan.parameters, find: &find };
             for told in (plan.plugin_type.review)(&review) {
                 self.problems.warning(at, format!("plugin {}: {told}", shown(&plan.name)));
+            }
+            if let Stability::Deprecated { instead } = plan.plugin_type.stability {
+                let name = shown(plan.plugin_type.name);
+                self.problems.warning(at, format!("plugin type {name} is deprecated: {instead}"));
             }
             if self.has(instance, Kind::Discovery) && discovery != Some(instance) {
                 let name = shown(&self.instances[instance].name);

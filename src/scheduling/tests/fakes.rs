@@ -232,6 +232,6 @@ impl ProfileHandler for Asking {
     fn decide(&self, cycle: &Cycle<'_>, _profiles: &[String]) -> Result<Decision, Unschedulable> {
         let last = cycle.runs.last().ok_or(Unschedulable::NoProfileRun)?;
         let targets = last.picks.clone().ok_or(Unschedulable::NoProfileRun)?;
-        Ok(Decision { primary: last.profile, targets })
+        Ok(Decision::of(last.profile, targets))
     }
 }

@@ -1,0 +1,9 @@
+//! How full a pool is: [`SaturationDetector`].
+
+use crate::endpoint::Load;
+
+/// Says how full the pool is.
+pub trait SaturationDetector: Send + Sync {
+    /// 0 is idle, 1 and more is full. `loads` holds one load per endpoint.
+    fn saturation(&self, loads: &[Load]) -> f64;
+}
