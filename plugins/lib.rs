@@ -3,13 +3,17 @@
 //! One file per plugin type, in a folder per family. Pure: no clock, no randomness but the cycle's, no I/O. Public are
 //! the table and those parts that benches and the server's edges drive.
 
+mod admission;
 mod discovery;
 mod filter;
+mod flow;
+mod load;
 pub mod parser;
 mod picker;
 pub mod prefix;
 mod profile;
 mod reporter;
+mod responder;
 mod scorer;
 
 #[cfg(test)]
@@ -42,6 +46,22 @@ pub const BUILT_IN: &[PluginType] = &[
     parser::generic::TYPE,
     parser::passthrough::TYPE,
     discovery::file::TYPE,
+    admission::utilization::TYPE,
+    admission::concurrency::TYPE,
+    admission::probabilistic::TYPE,
+    load::inflight::TYPE,
+    flow::policies::GLOBAL_STRICT,
+    flow::policies::ROUND_ROBIN,
+    flow::policies::PROGRAM_AWARE,
+    flow::policies::FCFS,
+    flow::policies::EDF,
+    flow::policies::SLO_DEADLINE,
+    flow::policies::STATIC_USAGE,
+    flow::policies::PRIORITY_HOLDBACK,
+    flow::policies::SOFT_REFLECTIVE,
+    flow::policies::SHEDDABLE_EVICTION,
+    flow::policies::EVICTION_ORDER,
+    responder::served_verifier::TYPE,
     reporter::llm_request_costs::TYPE,
     reporter::request_attribute::TYPE,
 ];
@@ -61,6 +81,7 @@ mod tests {
         for built_in in BUILT_IN {
             let required = match built_in.name {
                 "decision-tree-filter" => r#"{"current": {"pluginRef": "f"}}"#,
+                "priority-holdback-policy" => r#"{"minCeiling": 0.5}"#,
                 "file-discovery" => r#"{"path": "endpoints.yaml"}"#,
                 "request-attribute-reporter" => {
                     r#"{"attributes": [{"key": {"name": "n"}, "expression": "1"}]}"#

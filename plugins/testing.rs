@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta, Load};
-use epp_framework::lifecycle::{Hook, Producer};
+use epp_framework::lifecycle::{Admitter, Denied, Hook, Producer};
 use epp_framework::lora::LoraAdapters;
 use epp_framework::parameters::{Parameter, ParameterKind, ParameterValue, Parameters};
 use epp_framework::plugin::{BuildContext, Plugin, PluginType};
@@ -89,6 +89,13 @@ impl Pool {
         let mut candidates = Candidates::new(&self.snapshot, &self.loads, &mut live);
         by.filter(&self.cycle(), &mut candidates, &mut SmallRng::seed_from_u64(seed));
         live
+    }
+
+    /// Whether `admitter` lets the request in.
+    pub(crate) fn admit(&self, admitter: &dyn Admitter, rng: &mut SmallRng) -> Result<(), Denied> {
+        let mut live = self.live();
+        let candidates = Candidates::new(&self.snapshot, &self.loads, &mut live);
+        admitter.admit(&self.cycle(), &candidates, rng)
     }
 
     /// Indices of the picked endpoints.

@@ -7,7 +7,7 @@ pub mod duration;
 mod environment;
 pub mod flags;
 mod help;
-mod quantity;
+pub mod quantity;
 pub mod read;
 mod review;
 pub mod selector;

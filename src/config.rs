@@ -5,11 +5,13 @@
 
 pub mod build;
 mod envelope;
+pub mod flow_control;
 pub mod node;
 mod parameters;
 pub mod problem;
 pub mod reload;
 
+use crate::config::flow_control::FlowControl;
 use crate::config::node::{Fields, Node, Value};
 use crate::config::problem::{Position, Problem, Problems, shown};
 
@@ -39,9 +41,6 @@ const KIND: &str = "EndpointPickerConfig";
 const GIE_API: &str = "inference.networking.x-k8s.io/v1alpha1";
 const LLM_D_API: &str = "llm-d.ai/v1alpha1";
 
-/// Fields of the envelope that later versions know and that do nothing here.
-const UNSUPPORTED: [&str; 2] = ["saturationDetector", "flowControl"];
-
 /// Which group the file was written for. They differ in what they take as `parameters`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ApiVersion {
@@ -66,6 +65,8 @@ pub struct Located<T> {
 pub struct EndpointPickerConfig {
     /// Group that the file was written for.
     pub api_version: ApiVersion,
+    /// `featureGates`.
+    pub gates: FeatureGates,
     /// `plugins`, in file order.
     pub plugins: Vec<PluginSpec>,
     /// `schedulingProfiles`, in file order; empty means that one is synthesized.
@@ -74,6 +75,15 @@ pub struct EndpointPickerConfig {
     pub discovery: Option<Located<String>>,
     /// Names of the parsers, from `requestHandler.parsers`; empty means the default ones.
     pub parsers: Vec<Located<String>>,
+    /// `flowControl`, and the older `saturationDetector`.
+    pub flow_control: FlowControl,
+}
+
+/// Feature gates that change something here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FeatureGates {
+    /// Whether requests wait for their turn.
+    pub flow_control: bool,
 }
 
 /// One entry of `plugins`.
@@ -139,14 +149,8 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
     let api_version = read_api_version(&fields, problems);
     expect_kind(&fields, problems);
     let mut known = vec!["apiVersion", "kind", "plugins", "schedulingProfiles", "featureGates", "dataLayer"];
-    known.extend(["requestHandler", "parser"]);
-    known.extend(UNSUPPORTED);
+    known.extend(["requestHandler", "parser", "saturationDetector", "flowControl"]);
     fields.refuse_unknown(&known, problems);
-    for (key, at, node) in fields.iter() {
-        if UNSUPPORTED.contains(&key) && !node.is_empty() {
-            problems.error(at, format!("{} is not supported yet, remove it or leave it empty", shown(key)));
-        }
-    }
     let items = |key: &str, problems: &mut Problems| {
         fields.get(key).map_or(&[][..], |node| node.list(&shown(key), problems))
     };
@@ -154,12 +158,12 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
     let plugins = plugins.filter_map(|(index, node)| read_plugin(index, node, problems)).collect();
     let profiles = items("schedulingProfiles", problems);
     let profiles = profiles.iter().filter_map(|node| read_profile(node, problems)).collect();
-    if let Some(gates) = fields.get("featureGates") {
-        envelope::read_feature_gates(gates, problems);
-    }
+    let gates = fields.get("featureGates");
+    let gates = gates.map(|node| envelope::read_feature_gates(node, problems)).unwrap_or_default();
+    let flow_control = flow_control::read(&fields, problems);
     let discovery = fields.get("dataLayer").and_then(|node| envelope::read_data_layer(node, problems));
     let parsers = envelope::read_parsers(&fields, problems);
-    Some(EndpointPickerConfig { api_version, plugins, profiles, discovery, parsers })
+    Some(EndpointPickerConfig { api_version, gates, plugins, profiles, discovery, parsers, flow_control })
 }
 
 fn read_api_version(fields: &Fields<'_>, problems: &mut Problems) -> ApiVersion {

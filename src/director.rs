@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use epp_framework::endpoint::Cost;
+use epp_framework::endpoint::{Cost, Endpoint};
 use epp_framework::lifecycle::Hook;
 use epp_framework::parsing::{ModelPlace, ParsedRequest, Parser, RequestBody};
 use epp_framework::prompt::BYTES_PER_TOKEN;
@@ -27,9 +27,6 @@ use crate::rejection::{ErrorPage, Rejection};
 use crate::scheduling::NoDecision;
 use crate::stopwatch::Stopwatch;
 use crate::ticket::{Asked, Ticket};
-
-/// Most output tokens that a request counts for, whatever its client asks for.
-const MAX_OUTPUT_TOKENS: u64 = 1 << 24;
 
 /// Most prompt tokens that a request counts for whose body was announced and not seen.
 const MAX_UNSEEN_TOKENS: u64 = 1 << 20;
@@ -153,9 +150,8 @@ impl Director {
         if raw.headless {
             return Err(Rejection::HeadersUnseen);
         }
-        let output_tokens = request.max_tokens.unwrap_or(0).min(MAX_OUTPUT_TOKENS);
         let snapshot = pool.store.snapshot();
-        if may_be_shed(request.priority, self.rules.compat) && self.is_saturated(&snapshot) {
+        if may_be_shed(request.priority, self.rules.compat) && self.is_saturated(&pipeline, &snapshot) {
             return Err(Rejection::Shed);
         }
         if snapshot.endpoints.is_empty() {
@@ -166,7 +162,8 @@ impl Director {
             Stopwatch { now: &|| pool.clock.now(), took: &|step, took| pipeline.observe(step, took) };
         let watch = pipeline.next_is_timed().then_some(stopwatch);
         pipeline.produce(&Hook { now: self.now(), pool: &snapshot }, request, watch);
-        let cost = Cost { requests: 1, prompt_tokens: request.prompt_tokens, output_tokens };
+        pool.admit(&pipeline, request, &raw.subset).map_err(Rejection::Denied)?;
+        let cost = Cost { requests: 1, prompt_tokens: request.prompt_tokens, output_tokens: 0 };
         let began = pool.clock.now();
         let placed = pool.decide(&pipeline, request, &raw.subset, cost, watch);
         pool.metrics.observe_scheduling(pool.clock.now().since(began));
@@ -181,14 +178,21 @@ impl Director {
             path: raw.path().to_owned(),
             model: std::mem::take(&mut request.model),
             target_model: std::mem::take(&mut request.target_model),
+            placement: placed.placement,
         };
         let ticket = Ticket::routed(pool.clone(), model, asked, placed.reservations);
         let ticket = if self.rules.rewrite_response_model { ticket.mapping_names() } else { ticket };
         Ok(Picked { ticket, destination: placed.destination, scores: placed.scores, splice })
     }
 
-    fn is_saturated(&self, snapshot: &Snapshot) -> bool {
+    /// By the detector that the configuration names, else by v1.0.1's rule.
+    fn is_saturated(&self, pipeline: &Pipeline, snapshot: &Snapshot) -> bool {
         let now = self.pool.clock.now();
+        if let Some(detector) = &pipeline.saturation {
+            let sample = |endpoint: &Arc<Endpoint>| endpoint.sample(now, self.pool.staleness);
+            let loads: Vec<_> = snapshot.endpoints.iter().map(sample).collect();
+            return detector.saturation(&loads) >= 1.0;
+        }
         let room = self.rules.room;
         room.saturated(snapshot.endpoints.iter().map(|endpoint| endpoint.sample(now, room.age)))
     }
@@ -227,6 +231,9 @@ impl Director {
         let header = |name: &str| raw.header(name).filter(|_| self.rules.trust_client_headers);
         let objective =
             header("x-llm-d-inference-objective").or_else(|| header("x-gateway-inference-objective"));
+        let fairness_id =
+            header("x-llm-d-inference-fairness-id").or_else(|| header("x-gateway-inference-fairness-id"));
+        fairness_id.unwrap_or_default().clone_into(&mut request.fairness_id);
         request.request_id = raw.header("x-request-id").map_or_else(new_request_id, str::to_owned);
         let rules = self.pool.store.rules();
         // A model that was not seen cannot be replaced, and one that nobody needs is not made up.

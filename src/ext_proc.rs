@@ -374,28 +374,33 @@ impl Session {
 }
 
 impl Session {
-    /// Maps the model's name in a part of the answer, if that is asked for.
+    /// What goes on of a part of the answer: the model's name in it mapped, if that is asked for, and further headers.
     fn pass(&mut self, part: &ResponsePart, chunk: Vec<u8>) -> Passed {
-        let Some(names) = self.ticket.as_mut().and_then(Ticket::names) else {
-            return Passed { bytes: chunk, changed: false };
+        let headers = match (part, &self.ticket) {
+            (ResponsePart::Headers(head), Some(ticket)) => ticket.response_headers(head.served.as_deref()),
+            _ => Vec::new(),
         };
-        match part {
-            ResponsePart::Headers(_) => Passed { bytes: chunk, changed: true },
+        let Some(names) = self.ticket.as_mut().and_then(Ticket::names) else {
+            return Passed { bytes: chunk, changed: false, headers };
+        };
+        let bytes = match part {
+            ResponsePart::Headers(_) => chunk,
             ResponsePart::Chunk { end_of_stream } if self.exchange.may_hold_back() => {
                 let mut bytes = names.feed(chunk);
                 if *end_of_stream {
                     bytes.append(&mut names.finish());
                 }
-                Passed { bytes, changed: true }
+                bytes
             }
             // Each chunk wants an answer of its own, and trailers may follow whose answer can carry no body.
             ResponsePart::Chunk { .. } => {
                 let mut bytes = names.feed(chunk.clone());
                 bytes.append(&mut names.finish());
-                Passed { changed: bytes != chunk, bytes }
+                return Passed { changed: bytes != chunk, bytes, headers };
             }
-            ResponsePart::Trailers => Passed { bytes: names.finish(), changed: true },
-        }
+            ResponsePart::Trailers => names.finish(),
+        };
+        Passed { bytes, changed: true, headers }
     }
 
     /// What was held back of an answer that broke off.

@@ -12,17 +12,20 @@ use std::time::Duration;
 
 use epp_framework::endpoint::EndpointId;
 use epp_framework::lifecycle::{
-    AnswerFacts, Hook, Observer, PrefixHit, PrefixReport, Producer, Report, Reporter,
+    Admitter, AnswerFacts, Answered, Denied, Hook, Observer, PrefixHit, PrefixReport, Producer, Report,
+    Reporter, Responder,
 };
 use epp_framework::parameters::Parameters;
 use epp_framework::parsing::Parser;
 use epp_framework::plugin::{BuildContext, Discovery, Plugin};
 use epp_framework::request::{Headers, InferenceRequest};
+use epp_framework::saturation::SaturationDetector;
 use epp_framework::slot::SlotNames;
 use prometheus::HistogramVec;
+use rand::rngs::SmallRng;
 
 use crate::config::build::{Composition, ProfilePlan};
-use crate::scheduling::{Profile, Scheduler, WeightedScorer};
+use crate::scheduling::{self, Costs, Occasion, Profile, Scheduler, WeightedScorer};
 use crate::stopwatch::{Step, Stopwatch, timed};
 use durations::Durations;
 use parsers::Parsers;
@@ -43,8 +46,11 @@ pub struct Pipeline {
     pub scheduler: Scheduler,
     producers: Vec<Arc<dyn Producer>>,
     observers: Vec<Arc<dyn Observer>>,
-    prefix_reports: Vec<Arc<dyn PrefixReport>>,
     reporters: Vec<Arc<dyn Reporter>>,
+    admitters: Vec<Arc<dyn Admitter>>,
+    responders: Vec<Arc<dyn Responder>>,
+    /// Says how full the pool is, if the configuration names somebody for it.
+    pub saturation: Option<Arc<dyn SaturationDetector>>,
     /// Which instance does which step.
     steps: Vec<(Step, usize)>,
     durations: Durations,
@@ -68,13 +74,12 @@ impl Pipeline {
                 .profile_handler
                 .clone()
                 .expect("checked when composed"),
-            commits: instances.iter().filter_map(|instance| instance.plugin.commit.clone()).collect(),
+            commits: those_with(&instances, |plugin| &plugin.commit),
+            costs: Costs {
+                prefix_reports: those_with(&instances, |plugin| &plugin.prefix_report),
+                estimator: those_with(&instances, |plugin| &plugin.estimator).into_iter().next(),
+            },
         };
-        let producers = instances.iter().filter_map(|instance| instance.plugin.producer.clone()).collect();
-        let observers = instances.iter().filter_map(|instance| instance.plugin.observer.clone()).collect();
-        let prefix_reports =
-            instances.iter().filter_map(|instance| instance.plugin.prefix_report.clone()).collect();
-        let reporters = instances.iter().filter_map(|instance| instance.plugin.reporter.clone()).collect();
         let read = instances.iter().flat_map(|instance| &instance.plugin.request_headers);
         let mut request_headers: Vec<Arc<str>> = read.map(|name| name.as_str().into()).collect();
         request_headers.sort_unstable();
@@ -85,13 +90,15 @@ impl Pipeline {
         Self {
             steps: steps(composition, &instances),
             durations: Durations::default(),
+            producers: those_with(&instances, |plugin| &plugin.producer),
+            observers: those_with(&instances, |plugin| &plugin.observer),
+            reporters: those_with(&instances, |plugin| &plugin.reporter),
+            admitters: those_with(&instances, |plugin| &plugin.admitter),
+            responders: those_with(&instances, |plugin| &plugin.responder),
+            saturation: composition.saturation.and_then(|at| instances[at].plugin.saturation.clone()),
             instances,
             scheduler,
-            producers,
-            observers,
-            prefix_reports,
             parsers,
-            reporters,
             request_headers,
             discovery,
         }
@@ -113,6 +120,35 @@ impl Pipeline {
         for (at, producer) in self.producers.iter().enumerate() {
             timed(watch, Step::Produce(at), || producer.produce(cx, request));
         }
+    }
+
+    /// Asks every admitter that is there, until one denies. `rng` is asked for only if there is any.
+    pub fn admit(&self, occasion: &Occasion<'_>, rng: impl FnOnce() -> SmallRng) -> Result<(), Denied> {
+        if self.admitters.is_empty() {
+            return Ok(());
+        }
+        let mut rng = rng();
+        scheduling::with_candidates(occasion, |cycle, candidates| {
+            self.admitters.iter().try_for_each(|admitter| admitter.admit(cycle, candidates, &mut rng))
+        })
+    }
+
+    /// Headers to set on an answer, if anybody sets some.
+    pub fn respond(&self, answered: &Answered<'_>) -> Vec<(String, String)> {
+        let mut headers = Vec::new();
+        for responder in &self.responders {
+            responder.respond(answered, &mut headers);
+        }
+        headers
+    }
+
+    /// Whether somebody sets headers on answers.
+    pub fn responds(&self) -> bool {
+        !self.responders.is_empty()
+    }
+
+    fn prefix_reports(&self) -> &[Arc<dyn PrefixReport>] {
+        &self.scheduler.costs.prefix_reports
     }
 
     /// Has the times of its plugins go into `family`, by extension point, type and name.
@@ -156,12 +192,12 @@ impl Pipeline {
         request: &InferenceRequest,
         endpoint: EndpointId,
     ) -> impl Iterator<Item = PrefixHit> {
-        self.prefix_reports.iter().filter_map(move |report| report.hit(request, endpoint))
+        self.prefix_reports().iter().filter_map(move |report| report.hit(request, endpoint))
     }
 
     /// Blocks in all prefix indices, once per endpoint that holds them.
     pub fn n_prefix_entries(&self) -> usize {
-        self.prefix_reports.iter().map(|report| report.n_entries()).sum()
+        self.prefix_reports().iter().map(|report| report.n_entries()).sum()
     }
 
     /// Tells every observer that an endpoint left.
@@ -170,6 +206,14 @@ impl Pipeline {
             observer.on_endpoint_removed(endpoint);
         }
     }
+}
+
+/// A capability of all instances that have it, in their order.
+fn those_with<T: ?Sized>(
+    instances: &[Instance],
+    capability: impl Fn(&Plugin) -> &Option<Arc<T>>,
+) -> Vec<Arc<T>> {
+    instances.iter().filter_map(|instance| capability(&instance.plugin).clone()).collect()
 }
 
 /// Builds what is new or changed, and takes the rest from `before`.

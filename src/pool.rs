@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use epp_framework::endpoint::{Cost, Endpoint, EndpointId};
+use epp_framework::lifecycle::{Denied, Placement};
 use epp_framework::request::InferenceRequest;
 use epp_framework::slot::SlotNames;
 use parking_lot::Mutex;
@@ -80,6 +81,8 @@ pub struct Placed {
     pub reservations: Reservations,
     /// `ip:port` and score of every candidate that the primary profile scored, if the pool emits them.
     pub scores: Vec<(String, f64)>,
+    /// Who was picked by which profile, if somebody wants to know when the answer comes.
+    pub placement: Option<Placement>,
 }
 
 impl PoolState {
@@ -142,8 +145,25 @@ impl PoolState {
         pipeline.prefix_hits(request, first).for_each(|hit| self.metrics.observe_prefix(hit));
         let destination = |index: u32| pool.endpoints[index as usize].destination.as_str();
         let destinations: Vec<&str> = decision.targets.iter().map(|&index| destination(index)).collect();
-        let scores = scores.into_iter().map(|(index, score)| (destination(index).to_owned(), score));
-        Ok(Placed { destination: destinations.join(","), reservations, scores: scores.collect() })
+        let scores =
+            scores.into_iter().map(|(index, score)| (destination(index).to_owned(), score)).collect();
+        let placement = pipeline.responds().then(|| pipeline.scheduler.placement(&pool, &decision));
+        Ok(Placed { destination: destinations.join(","), reservations, scores, placement })
+    }
+
+    /// Asks the pipeline's admitters whether a request may be decided.
+    pub fn admit(
+        &self,
+        pipeline: &Pipeline,
+        request: &InferenceRequest,
+        subset: &Subset,
+    ) -> Result<(), Denied> {
+        let pool = self.store.snapshot();
+        let (subset, now) = (&subset.resolve(&pool), self.clock.now());
+        let cost = Cost::default();
+        let occasion =
+            Occasion { request, pool: &pool, subset, staleness: self.staleness, cost, now, watch: None };
+        pipeline.admit(&occasion, || SmallRng::seed_from_u64(self.deciding.lock().rng.random()))
     }
 
     /// The metrics page.

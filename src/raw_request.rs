@@ -80,6 +80,8 @@ pub struct ResponseHead {
     pub content_type: String,
     /// Whether the body is compressed.
     pub compressed: bool,
+    /// Who served it, `ip:port`, if the gateway says so.
+    pub served: Option<String>,
 }
 
 /// Whether a value of `content-encoding` says that the bytes are compressed. Some clients name a character set there,

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use epp_framework::lifecycle::Denied;
 use epp_framework::parsing::{Fault, ParseError};
 use epp_framework::scheduling::Unschedulable;
 
@@ -43,6 +44,8 @@ pub enum Rejection {
     NoEndpointsForBodiless,
     /// The request may be shed, and the pool is saturated.
     Shed,
+    /// A plugin of the configuration let it not in.
+    Denied(Denied),
     /// The scheduler found nobody who may serve the request.
     Unschedulable(Unschedulable),
 }
@@ -82,8 +85,10 @@ impl Rejection {
             Self::UploadStalled { .. } => (408, "RequestTimeout"),
             Self::NoEndpoints | Self::Overloaded | Self::TooLate => (503, "ServiceUnavailable"),
             Self::NoEndpointsForBodiless | Self::HeadersUnseen => (500, "Internal"),
-            Self::Shed | Self::Unschedulable(_) if compat >= Compat::V1_5 => (429, "ResourceExhausted"),
-            Self::Shed | Self::Unschedulable(_) => (429, "InferencePoolResourceExhausted"),
+            Self::Shed | Self::Denied(_) | Self::Unschedulable(_) if compat >= Compat::V1_5 => {
+                (429, "ResourceExhausted")
+            }
+            Self::Shed | Self::Denied(_) | Self::Unschedulable(_) => (429, "InferencePoolResourceExhausted"),
         }
     }
 
@@ -121,6 +126,7 @@ impl Rejection {
             Self::NoEndpointsForBodiless => "no pods available in datastore",
             Self::Shed if compat == Compat::V0_5_1 => "system saturated, non-critical request dropped",
             Self::Shed => "system saturated, sheddable request dropped",
+            Self::Denied(denied) => denied.message,
             Self::Unschedulable(why) => {
                 return format!("failed to find target {}: {why}", text("pod", "endpoint")).into();
             }

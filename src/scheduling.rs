@@ -7,7 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use epp_framework::endpoint::{Cost, Freshness, Load, Reservation};
+use epp_framework::endpoint::{Cost, EndpointId, Freshness, Load, Reservation};
+use epp_framework::lifecycle::{Estimator, Placement, PrefixReport};
+use epp_framework::prompt::BYTES_PER_TOKEN;
 use epp_framework::request::InferenceRequest;
 use epp_framework::scheduling::{
     Commit, Cycle, Decision, Filter, Picker, Picks, ProfileHandler, ProfileRun, ProfileRuns, Scorer,
@@ -52,6 +54,27 @@ pub struct Scheduler {
     pub handler: Arc<dyn ProfileHandler>,
     /// Learn from each decision.
     pub commits: Vec<Arc<dyn Commit>>,
+    /// Say what a request costs.
+    pub costs: Costs,
+}
+
+/// What a request costs the endpoint that serves it.
+#[derive(Default)]
+pub struct Costs {
+    /// Know what an endpoint need not compute again.
+    pub prefix_reports: Vec<Arc<dyn PrefixReport>>,
+    /// Has the last word, if it is there.
+    pub estimator: Option<Arc<dyn Estimator>>,
+}
+
+impl Costs {
+    /// The cost at `endpoint` of a request that costs `whole` where nothing of its prompt is cached.
+    fn at(&self, request: &InferenceRequest, endpoint: EndpointId, whole: Cost) -> Cost {
+        let held = self.prefix_reports.iter().filter_map(|report| report.hit(request, endpoint));
+        let held = held.map(|hit| (hit.bytes / BYTES_PER_TOKEN) as u64).max().unwrap_or(0);
+        let cost = Cost { prompt_tokens: whole.prompt_tokens.saturating_sub(held), ..whole };
+        self.estimator.as_ref().map_or(cost, |estimator| estimator.estimate(request, cost))
+    }
 }
 
 /// What is to be decided.
@@ -65,7 +88,7 @@ pub struct Occasion<'a> {
     pub subset: &'a Subset,
     /// Age from which a scrape counts as stale.
     pub staleness: Duration,
-    /// What the request will put on its endpoint.
+    /// What the request costs where nothing of its prompt is cached.
     pub cost: Cost,
     /// When.
     pub now: Timestamp,
@@ -145,6 +168,18 @@ pub fn eligible(pool: &Snapshot, loads: &[Load], subset: &Subset, eligible: &mut
     Eligibility::Fresh
 }
 
+/// Shows those who may be chosen, before any profile, outside of the critical section.
+pub fn with_candidates<T>(occasion: &Occasion<'_>, show: impl FnOnce(&Cycle<'_>, &Candidates<'_>) -> T) -> T {
+    let &Occasion { request, pool, now, .. } = occasion;
+    let loads: Vec<_> =
+        pool.endpoints.iter().map(|endpoint| endpoint.sample(now, occasion.staleness)).collect();
+    let mut live = Vec::new();
+    eligible(pool, &loads, occasion.subset, &mut live);
+    let runs = ProfileRuns::new();
+    let cycle = Cycle { request, pool, loads: &loads, runs: &runs, peer: None, now };
+    show(&cycle, &Candidates::new(pool, &loads, &mut live))
+}
+
 impl Scheduler {
     /// Decides where a request goes, reserves its cost there, lets the commits learn, and records it all.
     pub fn decide(
@@ -208,11 +243,25 @@ impl Scheduler {
         let decision = timed(watch, Step::ProcessResults, || self.handler.decide(&cycle, &self.names))?;
         record.picked.extend(decision.targets.iter().map(|&index| pool.endpoints[index as usize].clone()));
         let target = pool.endpoints[decision.targets[0] as usize].clone();
-        let reservations = Reservations::from_iter([Reservation::new(target, occasion.cost)]);
+        let cost = self.costs.at(request, target.id, occasion.cost);
+        let reservations = Reservations::from_iter([Reservation::new(target, cost)]);
         for (at, commit) in self.commits.iter().enumerate() {
             timed(watch, Step::Commit(at), || commit.commit(&cycle, &decision));
         }
         Ok((decision, reservations))
+    }
+
+    /// Who was picked by the profiles of a decision.
+    pub fn placement(&self, pool: &Snapshot, decision: &Decision) -> Placement {
+        let own = [(decision.primary, decision.targets[0])];
+        let others = decision.companions.iter().map(|other| (other.profile, other.targets[0]));
+        let named = |(profile, index): (usize, u32)| {
+            (self.names[profile].clone(), pool.endpoints[index as usize].clone())
+        };
+        Placement {
+            primary: self.names[decision.primary].clone(),
+            picks: own.into_iter().chain(others).map(named).collect(),
+        }
     }
 
     /// Runs one profile; `None` when its filters leave nobody.

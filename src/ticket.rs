@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use epp_framework::answer::Usage;
 use epp_framework::endpoint::Reservation;
-use epp_framework::lifecycle::{AnswerFacts, Attribute};
+use epp_framework::lifecycle::{AnswerFacts, Answered, Attribute, Placement};
 use epp_framework::parsing::{Answer, AnswerEnd, AnswerHead, AnswerReader, Parser};
 use epp_framework::time::Timestamp;
 use epp_plugins::parser::answer::JsonAnswer;
@@ -33,6 +33,8 @@ pub struct Asked {
     pub model: String,
     /// Model that the server was asked for.
     pub target_model: String,
+    /// Who was picked by which profile, if somebody wants to know.
+    pub placement: Option<Placement>,
 }
 
 /// A request under way.
@@ -129,6 +131,13 @@ impl Ticket {
             Some(asked) => asked.parser.answer(&asked.path, &answer),
             None => Some(Box::new(JsonAnswer::new(&answer))),
         };
+    }
+
+    /// Headers to set on the answer, which `served` sent, if the gateway says so.
+    pub fn response_headers(&self, served: Option<&str>) -> Vec<(String, String)> {
+        let Some(asked) = &self.asked else { return Vec::new() };
+        let respond = |placement| asked.pipeline.respond(&Answered { placement, served });
+        asked.placement.as_ref().map(respond).unwrap_or_default()
     }
 
     /// A chunk of the answer passes.

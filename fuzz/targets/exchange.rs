@@ -85,7 +85,7 @@ impl Play {
             Ok(Step::Decide(undecided)) => self.ask(undecided.finish()),
             Ok(Step::Reject(rejection)) => self.reject(&rejection),
             Ok(Step::Observe(part, chunk)) => {
-                let passed = Passed { bytes: chunk, changed: false };
+                let passed = Passed { bytes: chunk, ..Passed::default() };
                 self.envoy.takes(self.exchange.answer_response(&part, passed));
                 self.envoy.is_answered_in_full();
             }

@@ -2,7 +2,7 @@
 
 /// Reads a size in bytes: a number with a suffix such as `Ki`, `Mi`, `Gi` (powers of 1024) or `k`, `M`, `G` (powers of
 /// 1000), or an exponent; a `B` at its end is ignored. Fractions of a byte are rounded up.
-pub(super) fn parse(text: &str) -> Result<usize, String> {
+pub fn parse(text: &str) -> Result<usize, String> {
     let invalid = || format!("expected a size such as 10MiB, 25MB or 1048576, found {text:?}");
     let quantity = text.strip_suffix(['B', 'b']).unwrap_or(text);
     let digits = quantity.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(quantity.len());

@@ -3,6 +3,7 @@
 //! Injects the defaults, resolves the references, checks the parameters, and tells every problem it finds. Pure: no
 //! plugin is built here, the caller does that with each instance's `plugin_type.build`, in `build_order`.
 
+mod flow_control;
 mod parsers;
 mod producers;
 mod references;
@@ -42,6 +43,8 @@ pub struct Composition {
     pub handler: usize,
     /// The plugin that lists the pool's endpoints, if the configuration names one.
     pub discovery: Option<usize>,
+    /// The plugin that says how full the pool is, if the configuration names one.
+    pub saturation: Option<usize>,
     /// Those that read requests, in the order in which they are asked; at least one.
     pub parsers: Vec<usize>,
     /// All instances, each after those that its parameters refer to.
@@ -152,6 +155,7 @@ impl<'a> Composer<'a> {
         let n_ordered = self.instances.len();
         let discovery = self.discovery();
         let parsers = self.parsers();
+        let saturation = self.flow_control();
         let handler = self.handler();
         let picker = self.default_picker();
         let profiles = if config.profiles.is_empty() {
@@ -170,7 +174,7 @@ impl<'a> Composer<'a> {
         // What was injected refers to nothing.
         let build_order = build_order.into_iter().chain(n_ordered..self.instances.len()).collect();
         let (instances, profiles, handler) = (self.instances, profiles?, handler?);
-        Some(Composition { instances, profiles, handler, discovery, parsers, build_order })
+        Some(Composition { instances, profiles, handler, discovery, saturation, parsers, build_order })
             .filter(|_| complete)
     }
 

@@ -3,27 +3,26 @@
 //! What later versions know and we do anyway is accepted; what would need more than there is, is refused with the
 //! reason.
 
-use crate::config::Located;
 use crate::config::node::{Fields, Node, Value};
 use crate::config::problem::{Problems, did_you_mean, shown, shown_list};
+use crate::config::{FeatureGates, Located};
 
-/// Feature gates of later versions, and whether switching them on is refused.
-const GATES: [(&str, bool); 5] = [
-    ("flowControl", true),
-    ("dataLayer", false),
-    ("enableLegacyMetrics", false),
-    ("prepareDataPlugins", false),
-    ("haPopulateNonLeaderDatastore", false),
-];
+/// The gate that does something.
+const FLOW_CONTROL: &str = "flowControl";
+
+/// Feature gates of later versions.
+const GATES: [&str; 5] =
+    [FLOW_CONTROL, "dataLayer", "enableLegacyMetrics", "prepareDataPlugins", "haPopulateNonLeaderDatastore"];
 
 /// Reads `featureGates`: names, each perhaps with `=true` or `=false`.
-pub(super) fn read_feature_gates(node: &Node, problems: &mut Problems) {
+pub(super) fn read_feature_gates(node: &Node, problems: &mut Problems) -> FeatureGates {
+    let mut gates = FeatureGates::default();
     for gate in node.list("`featureGates`", problems) {
         let Some(text) = gate.string("feature gate", problems) else { continue };
         let mut parts = text.split('=');
         let name = parts.next().unwrap_or_default().trim();
-        let Some(&(name, refused)) = GATES.iter().find(|(known, _)| *known == name) else {
-            let names = || GATES.iter().map(|(known, _)| *known);
+        let Some(&name) = GATES.iter().find(|known| **known == name) else {
+            let names = || GATES.iter().copied();
             problems.error_with(gate.at, || {
                 let hint = did_you_mean(name, names());
                 let known = shown_list(names());
@@ -33,15 +32,11 @@ pub(super) fn read_feature_gates(node: &Node, problems: &mut Problems) {
         };
         match parts.next().map_or(Some(true), switch) {
             None => gate.mismatch(&format!("feature gate `{name}`"), "`true` or `false`", problems),
-            Some(true) if refused => {
-                let message =
-                    format!("feature gate `{name}` is not supported yet, remove it or set it to false");
-                problems.error(gate.at, message);
-            }
-            Some(_) if refused => {}
+            Some(on) if name == FLOW_CONTROL => gates.flow_control = on,
             Some(_) => problems.warning(gate.at, format!("feature gate `{name}` does nothing here")),
         }
     }
+    gates
 }
 
 /// A boolean as Go writes them, without regard to case.
@@ -136,7 +131,7 @@ fn read_discovery(node: &Node, problems: &mut Problems) -> Option<Located<String
     direct.or(nested)
 }
 
-fn read_name(fields: &Fields<'_>, problems: &mut Problems) -> Option<Located<String>> {
+pub(super) fn read_name(fields: &Fields<'_>, problems: &mut Problems) -> Option<Located<String>> {
     let node = fields.get("pluginRef")?;
     let value = node.string("`pluginRef`", problems)?;
     if value.is_empty() {

@@ -160,56 +160,26 @@ impl Reader<'_> {
                 Value::Boolean(value) => Some(ParameterValue::Boolean(value)),
                 _ => None,
             },
-            ParameterKind::Integer { min, max, .. } => whole_number(node, (min, max)),
-            ParameterKind::Float { min, max, .. } => {
-                node.finite_number().filter(|value| (min..=max).contains(value)).map(ParameterValue::Float)
+            ParameterKind::Integer { min, max, .. } | ParameterKind::OptionalInteger { min, max } => {
+                whole_number(node, (min, max))
             }
-            ParameterKind::Text { default, check } => match (&node.value, default) {
-                (Value::String(value), Some(default)) if value.is_empty() => {
-                    Some(ParameterValue::Text(default.to_owned()))
-                }
-                (Value::String(value), _) if !value.is_empty() => {
-                    if let Some(wrong) = check(value) {
-                        let whose = self.whose(level, parameter);
-                        self.problems.error(node.at, format!("{whose}: {wrong}"));
-                    }
-                    Some(ParameterValue::Text(value.clone()))
-                }
-                _ => None,
-            },
-            ParameterKind::OptionalInteger { min, max } => whole_number(node, (min, max)),
-            ParameterKind::OptionalFloat { min, max, .. } => {
+            ParameterKind::Float { min, max, .. } | ParameterKind::OptionalFloat { min, max, .. } => {
                 node.finite_number().filter(|value| (min..=max).contains(value)).map(ParameterValue::Float)
             }
             ParameterKind::Span { min, .. } => {
                 span(node).filter(|span| *span >= min).map(ParameterValue::Span)
             }
+            ParameterKind::Text { .. }
+            | ParameterKind::Word { .. }
+            | ParameterKind::Producer { .. }
+            | ParameterKind::Reference { .. } => match &node.value {
+                Value::String(text) => self.text(level, parameter, (text, node.at)),
+                _ => None,
+            },
             ParameterKind::Texts { required } => texts(node, required).map(ParameterValue::Texts),
             ParameterKind::TextMap => self.text_map(level, parameter, node),
             // Told where the key was read.
             ParameterKind::Ignored { .. } => Some(ParameterValue::Absent),
-            ParameterKind::Word { of, .. } => match &node.value {
-                Value::String(value) if of.contains(&value.as_str()) => {
-                    Some(ParameterValue::Text(value.clone()))
-                }
-                _ => None,
-            },
-            ParameterKind::Producer { .. } => match &node.value {
-                // As upstream has it, the default one.
-                Value::String(value) if value.is_empty() => Some(ParameterValue::Absent),
-                Value::String(value) => {
-                    self.gather(level, parameter, value, node.at);
-                    Some(ParameterValue::Reference(value.clone()))
-                }
-                _ => None,
-            },
-            ParameterKind::Reference { .. } => match &node.value {
-                Value::String(value) if !value.is_empty() => {
-                    self.gather(level, parameter, value, node.at);
-                    Some(ParameterValue::Reference(value.clone()))
-                }
-                _ => None,
-            },
             ParameterKind::Map { fields, one_of, .. } => {
                 let path = format!("{}.{}", level.path, parameter.name);
                 Some(self.map(&Level { declared: fields(), path }, one_of, node))
@@ -220,6 +190,37 @@ impl Reader<'_> {
             node.mismatch(&self.whose(level, parameter), &expected_value(&parameter.kind), self.problems);
         }
         value
+    }
+
+    /// The value of a parameter that is written as a string.
+    fn text(
+        &mut self,
+        level: &Level,
+        parameter: &Parameter,
+        (text, at): (&str, Position),
+    ) -> Option<ParameterValue> {
+        match parameter.kind {
+            ParameterKind::Text { default, .. } if text.is_empty() => {
+                default.map(|default| ParameterValue::Text(default.to_owned()))
+            }
+            ParameterKind::Text { check, .. } => {
+                if let Some(wrong) = check(text) {
+                    let whose = self.whose(level, parameter);
+                    self.problems.error(at, format!("{whose}: {wrong}"));
+                }
+                Some(ParameterValue::Text(text.to_owned()))
+            }
+            ParameterKind::Word { of, .. } => {
+                of.contains(&text).then(|| ParameterValue::Text(text.to_owned()))
+            }
+            // As upstream has it, the default one.
+            ParameterKind::Producer { .. } if text.is_empty() => Some(ParameterValue::Absent),
+            _ if text.is_empty() => None,
+            _ => {
+                self.gather(level, parameter, text, at);
+                Some(ParameterValue::Reference(text.to_owned()))
+            }
+        }
     }
 
     /// A map of strings, or a problem; what is wrong with an entry was told.

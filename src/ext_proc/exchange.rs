@@ -10,6 +10,7 @@ mod head;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use envoy_types::pb::envoy::config::core::v3::Metadata;
 use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
 use envoy_types::pb::envoy::service::ext_proc::v3::{
     HttpBody, HttpHeaders, ProcessingRequest, processing_request::Request,
@@ -19,9 +20,9 @@ use super::body::{GatheredBody, Undecided};
 use super::destination::DestinationHint;
 use super::extractor::ModelHeaders;
 use super::reply::{self, Direction, HeaderEdits, OutgoingBody, Pick, Replies};
-use crate::raw_request::{RawRequest, ResponseHead, Subset, is_compression};
+use crate::raw_request::{RawRequest, ResponseHead, Subset};
 use crate::rejection::{ErrorPage, Rejection};
-use head::{disarm, read_headers, read_subset};
+use head::{disarm, read_headers, read_response_head, read_subset};
 
 /// How Envoy sends a body, and wants it answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,6 +107,8 @@ pub struct Passed {
     pub bytes: Vec<u8>,
     /// Whether they differ from what came; with the headers: whether those of the body may.
     pub changed: bool,
+    /// With the headers: those to set.
+    pub headers: Vec<(String, String)>,
 }
 
 /// A message that Envoy never sends; the stream must end with a status other than OK.
@@ -289,7 +292,9 @@ impl Exchange {
             Request::RequestHeaders(headers) => self.on_request_headers(headers),
             Request::RequestBody(body) => self.on_request_body(body),
             Request::RequestTrailers(_) => self.on_request_trailers(),
-            Request::ResponseHeaders(headers) => self.on_response_headers(&headers),
+            Request::ResponseHeaders(headers) => {
+                self.on_response_headers(&headers, message.metadata_context.as_ref())
+            }
             Request::ResponseBody(body) => self.on_response_body(body),
             Request::ResponseTrailers(_) => {
                 self.begin_response("response trailers", true)?;
@@ -420,23 +425,16 @@ impl Exchange {
         Replies::one(reply::immediate(page))
     }
 
-    fn on_response_headers(&mut self, headers: &HttpHeaders) -> Result<Step, ProtocolError> {
+    fn on_response_headers(
+        &mut self,
+        headers: &HttpHeaders,
+        metadata: Option<&Metadata>,
+    ) -> Result<Step, ProtocolError> {
         if self.response != ResponsePhase::None {
             return Err(ProtocolError::OutOfOrder("response headers"));
         }
         self.begin_response("response headers", headers.end_of_stream)?;
-        let values = headers.headers.as_ref().map_or(&[][..], |map| &map.headers);
-        let value = |name: &str| {
-            let header = values.iter().find(|header| header.key.eq_ignore_ascii_case(name))?;
-            let bytes = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
-            std::str::from_utf8(bytes).ok()
-        };
-        let head = ResponseHead {
-            // Envoy has it in a pseudo header; older harnesses in one of that name without the colon.
-            status: value(":status").or_else(|| value("status")).and_then(|status| status.parse().ok()),
-            content_type: value("content-type").unwrap_or_default().to_owned(),
-            compressed: value("content-encoding").is_some_and(is_compression),
-        };
+        let head = read_response_head(headers.headers.as_ref(), metadata);
         Ok(Step::Observe(ResponsePart::Headers(head), Vec::new()))
     }
 
@@ -467,14 +465,15 @@ impl Exchange {
 
     /// Answers a response message with what goes on of it.
     pub fn answer_response(&self, part: &ResponsePart, passed: Passed) -> Replies {
-        let Passed { bytes, changed } = passed;
+        let Passed { bytes, changed, headers } = passed;
         match part {
             ResponsePart::Headers(_) if self.model_headers.is_some() => {
                 Replies::one(reply::headers(Direction::Response, HeaderEdits::default()))
             }
             ResponsePart::Headers(_) => {
                 // Upstream's mark of a response that went through the picker; users grep for it.
-                let set = vec![("x-went-into-resp-headers".to_owned(), "true".to_owned())];
+                let mut set = vec![("x-went-into-resp-headers".to_owned(), "true".to_owned())];
+                set.extend(headers);
                 // A length that the body may not keep; where there is no body it is a fact about another answer.
                 let stale = changed && !self.response_ended();
                 let remove = if stale { vec!["content-length".to_owned()] } else { Vec::new() };

@@ -10,6 +10,8 @@ fn kind(parameter: &Parameter) -> String {
         ParameterKind::Integer { default, .. } => default.to_string(),
         ParameterKind::Float { default, .. } => default.to_string(),
         ParameterKind::Text { default: Some(default), .. } if !default.is_empty() => default.to_owned(),
+        ParameterKind::Span { default, .. } => format!("{default:?}"),
+        ParameterKind::Word { default: Some(default), .. } => default.to_owned(),
         kind if kind.is_required() => "required".to_owned(),
         _ => "none".to_owned(),
     }

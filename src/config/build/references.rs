@@ -15,6 +15,26 @@ const MAX_REFERRED: usize = 256;
 /// Types that never existed in a released version, but whose names are in old guides.
 const SHEDDING: [&str; 4] = ["has-capacity", "sheddable", "critical", "drop-request"];
 
+/// Types of the Go EPP that will not be, and what to do instead.
+const REFUSED: [(&str, &str); 9] = [
+    ("multicluster-queue-scorer", ONE_CLUSTER),
+    ("multicluster-kv-cache-utilization-scorer", ONE_CLUSTER),
+    ("multicluster-prefix-cache-scorer", ONE_CLUSTER),
+    ("multicluster-approx-prefix-cache-producer", ONE_CLUSTER),
+    ("multicluster-session-affinity-filter", ONE_CLUSTER),
+    ("multicluster-metrics-data-source", ONE_CLUSTER),
+    ("multicluster-metrics-extractor", ONE_CLUSTER),
+    ("multicluster-file-discovery", ONE_CLUSTER),
+    (
+        "disaggregatedset-rollout-screener",
+        "to keep revisions apart give each an `InferencePool` of its own and split traffic by the weights of an \
+         `HTTPRoute`, or list a `label-selector-filter` for the revision's label",
+    ),
+];
+
+const ONE_CLUSTER: &str = "an epp serves the pool of one cluster; use the type without `multicluster-`, and split \
+                           traffic between clusters in the gateway";
+
 impl Composer<'_> {
     /// Tells of a type that is not there.
     pub(super) fn tell_unknown_type(&mut self, name: &str, at: Position) {
@@ -25,6 +45,9 @@ impl Composer<'_> {
                 return format!(
                     "{unknown}: shedding is done by admission, for objectives with a negative priority"
                 );
+            }
+            if let Some((_, instead)) = REFUSED.iter().find(|(known, _)| *known == name) {
+                return format!("plugin type {} is not there: {instead}", shown(name));
             }
             let names = types.iter().map(|plugin_type| plugin_type.name);
             let aliases = types.iter().flat_map(|plugin_type| plugin_type.aliases);

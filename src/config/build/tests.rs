@@ -8,6 +8,7 @@ use crate::config::{ApiVersion, DEFAULT_CONFIG, read};
 
 mod costs;
 mod envelope;
+mod flow_control;
 mod parameters;
 mod trees;
 mod unknown;
@@ -342,17 +343,6 @@ fn the_envelope_names_version_and_kind() {
         let got = outline.as_ref().map(|_| warnings.as_str()).map_err(String::as_str);
         let lines = |text: &str| text.lines().map(str::to_owned).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(got.map(lines).map_err(lines), want.map(lines).map_err(lines), "{row}");
-    }
-}
-
-#[test]
-fn what_later_versions_know_must_be_empty() {
-    for field in ["saturationDetector", "flowControl"] {
-        let want = format!("`{field}` is not supported yet, remove it or leave it empty");
-        fails(field, &format!("{field}: {{pluginRef: a}}"), &want);
-        for empty in ["[]", "{}", "", "null"] {
-            assert!(told(&format!("{HEAD}{field}: {empty}")).0.is_ok(), "{field}: {empty}");
-        }
     }
 }
 

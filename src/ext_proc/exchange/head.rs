@@ -7,7 +7,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use crate::control_headers;
 use crate::ext_proc::destination::DestinationHint;
 use crate::ext_proc::reply::HeaderEdits;
-use crate::raw_request::Subset;
+use crate::raw_request::{ResponseHead, Subset, is_compression};
 
 /// Headers with their names in lower case.
 pub(super) fn read_headers(map: Option<HeaderMap>) -> Vec<(String, Bytes)> {
@@ -33,6 +33,33 @@ pub(super) fn read_subset(metadata: &Metadata) -> Option<Subset> {
         _ => None,
     });
     Some(Subset::only(entries))
+}
+
+/// What is to be known of an answer before its body comes.
+pub(super) fn read_response_head(map: Option<&HeaderMap>, metadata: Option<&Metadata>) -> ResponseHead {
+    let values = map.map_or(&[][..], |map| &map.headers);
+    let value = |name: &str| {
+        let header = values.iter().find(|header| header.key.eq_ignore_ascii_case(name))?;
+        let bytes = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
+        std::str::from_utf8(bytes).ok()
+    };
+    ResponseHead {
+        // Envoy has it in a pseudo header; older harnesses in one of that name without the colon.
+        status: value(":status").or_else(|| value("status")).and_then(|status| status.parse().ok()),
+        content_type: value("content-type").unwrap_or_default().to_owned(),
+        compressed: value("content-encoding").is_some_and(is_compression),
+        served: metadata.and_then(read_served),
+    }
+}
+
+/// Who served an answer, as Envoy notes it where it is told to (`selected_host_key`): metadata `envoy.lb`, key
+/// `x-gateway-destination-endpoint-served`.
+fn read_served(metadata: &Metadata) -> Option<String> {
+    let fields = &metadata.filter_metadata.get("envoy.lb")?.fields;
+    match fields.get("x-gateway-destination-endpoint-served")?.kind.as_ref()? {
+        Kind::StringValue(served) => Some(served.clone()),
+        _ => None,
+    }
 }
 
 /// What headers need that go on before the pick is known. Should the pick never come (Envoy sends no body where a client

@@ -70,7 +70,7 @@ fn feed(exchange: &mut Exchange, message: ProcessingRequest, rewrite: bool) -> V
         Step::Wait => Replies::default(),
         Step::Reply(replies) => replies,
         Step::Reject(rejection) => exchange.rejected(rejection.page(COMPAT)),
-        Step::Observe(part, bytes) => exchange.answer_response(&part, Passed { bytes, changed: false }),
+        Step::Observe(part, bytes) => exchange.answer_response(&part, Passed { bytes, ..Passed::default() }),
         Step::Decide(undecided) => {
             let raw = undecided.finish();
             let body = raw.body.map(|body| {
@@ -306,7 +306,7 @@ proptest! {
                 }
                 Ok(Step::Reject(rejection)) => drop(exchange.rejected(rejection.page(COMPAT))),
                 Ok(Step::Observe(part, bytes)) => {
-                    exchange.answer_response(&part, Passed { bytes, changed: false }).for_each(drop);
+                    exchange.answer_response(&part, Passed { bytes, ..Passed::default() }).for_each(drop);
                 }
                 Ok(_) => {}
                 Err(_) => break,

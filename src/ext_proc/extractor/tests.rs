@@ -104,7 +104,7 @@ fn feed(exchange: &mut Exchange, message: ProcessingRequest) -> Vec<ProcessingRe
         Step::Wait => Replies::default(),
         Step::Reply(replies) => replies,
         Step::Reject(rejection) => exchange.rejected(rejection.page(Compat::V1_0_1)),
-        Step::Observe(part, bytes) => exchange.answer_response(&part, Passed { bytes, changed: false }),
+        Step::Observe(part, bytes) => exchange.answer_response(&part, Passed { bytes, ..Passed::default() }),
         Step::Decide(undecided) => match usual().verdict(undecided.finish()) {
             Ok(verdict) => exchange.decided(verdict),
             Err(rejection) => exchange.rejected(rejection.page(Compat::V1_0_1)),

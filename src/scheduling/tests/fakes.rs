@@ -118,7 +118,7 @@ pub(super) fn scheduler(profiles: impl IntoIterator<Item = Profile>) -> Schedule
     let profiles: Vec<_> = profiles.into_iter().collect();
     let handler = built_in("single-profile-handler", &[]).profile_handler.expect("it is a handler");
     let names = (0..profiles.len()).map(|n| format!("profile-{n}")).collect();
-    Scheduler { names, profiles, handler, commits: Vec::new() }
+    Scheduler { names, profiles, handler, commits: Vec::new(), costs: crate::scheduling::Costs::default() }
 }
 
 /// A profile with weighted scorers, named `scorer-0` and so on, that picks the best endpoint.

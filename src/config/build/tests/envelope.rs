@@ -1,18 +1,17 @@
 //! The rows on `featureGates`, `dataLayer` and `requestHandler`.
 
-use super::{HEAD, fails, load, told, told_by};
+use super::{HEAD, load, told, told_by};
 
 #[test]
-fn feature_gates_are_known_and_those_that_need_more_must_be_off() {
-    let unsupported = "feature gate `flowControl` is not supported yet, remove it or set it to false";
+fn feature_gates_are_known() {
     for (row, gates, want) in [
         ("empty", "[]", Ok("")),
         ("G21", "['flowControl=false']", Ok("")),
         ("as Go parses", "['flowControl= F', 'flowControl=0']", Ok("")),
         ("harmless", "[dataLayer]", Ok("feature gate `dataLayer` does nothing here")),
         ("a third part", "['flowControl=false=true']", Ok("")),
-        ("on", "[flowControl]", Err(unsupported)),
-        ("on", "['flowControl=TRUE']", Err(unsupported)),
+        ("on", "[flowControl]", Ok("")),
+        ("on", "['flowControl=TRUE']", Ok("")),
         (
             "G20",
             "['flowControl=maybe']",
@@ -124,17 +123,6 @@ fn a_plugin_may_list_the_endpoints() {
         let config = format!("{HEAD}plugins: [{{type: file-discovery, name: f{parameters}}}]");
         assert_eq!(told_by(&config, epp_plugins::BUILT_IN).0, Err(want.to_owned()), "{parameters}");
     }
-}
-
-#[test]
-fn entries_of_later_versions_that_are_not_there_yet_are_refused() {
-    for (row, body, field) in [
-        ("G24", "saturationDetector: {pluginRef: a}", "saturationDetector"),
-        ("G33, G34, G44", "flowControl: {defaultRequestTTL: 30s}", "flowControl"),
-    ] {
-        fails(row, body, &format!("`{field}` is not supported yet, remove it or leave it empty"));
-    }
-    assert!(told(&format!("{HEAD}saturationDetector: {{}}")).0.is_ok(), "G40");
 }
 
 /// The parsers of a configuration by name and type, or its errors; and the warnings.

@@ -1,0 +1,3 @@
+//! Policies of flow control.
+
+pub(crate) mod policies;

@@ -1,0 +1,3 @@
+//! Headers on answers.
+
+pub(crate) mod served_verifier;
