@@ -1,8 +1,10 @@
-//! HTTP on the metrics port: [`router`], `/metrics` and the debug pages `/debug/decisions` and `/debug/log-level`.
+//! HTTP on the metrics port: [`router`], `/metrics` and the debug pages `/debug/config`, `/debug/decisions` and
+//! `/debug/log-level`.
 //!
 //! Who may read them is said by flags ([`access`]) and seen to by a [`Guard`] for either kind of page.
 
 pub mod access;
+mod config;
 mod decisions;
 pub mod digest;
 pub mod guard;
@@ -21,6 +23,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::admin::guard::Guard;
+use crate::config::standing::ConfigStanding;
 use crate::pool::PoolState;
 
 /// Who may read what.
@@ -32,12 +35,14 @@ pub struct Guards {
 }
 
 /// The routes of one pool.
-pub fn router(pool: Arc<PoolState>, guards: Guards) -> Router {
+pub fn router(pool: Arc<PoolState>, standing: Arc<ConfigStanding>, guards: Guards) -> Router {
     let mut pages = guarded(Router::new().route("/metrics", get(metrics)), guards.metrics);
     if let Some(guard) = guards.debug {
         let log_level = get(log_level::show).post(log_level::set).layer(DefaultBodyLimit::max(1024));
+        let config = get(config::show).with_state((pool.clone(), standing));
         let debug = Router::new().route("/debug/decisions", get(decisions::show));
-        pages = pages.merge(guarded(debug.route("/debug/log-level", log_level), guard));
+        let debug = debug.route("/debug/log-level", log_level).route("/debug/config", config);
+        pages = pages.merge(guarded(debug, guard));
     }
     pages.with_state(pool)
 }

@@ -10,6 +10,7 @@ pub mod node;
 mod parameters;
 pub mod problem;
 pub mod reload;
+pub mod standing;
 
 use crate::config::flow_control::FlowControl;
 use crate::config::node::{Fields, Node, Value};

@@ -51,6 +51,11 @@ impl FileWatch {
         only(self.files.look_first())
     }
 
+    /// Reads the file now, whatever it showed before; the next change is one from this.
+    pub async fn read_now(&mut self) -> Result<String> {
+        only(self.files.look_now().await)
+    }
+
     /// Waits until the file shows something else than was returned last, for two polls in a row.
     ///
     /// A read error is returned once, until there is another one; after an error the content is returned again, even
@@ -88,13 +93,7 @@ impl FilesWatch {
     async fn look(&mut self) -> Vec<Seen> {
         loop {
             tokio::time::sleep(self.interval).await;
-            let paths = self.paths.clone();
-            // A network file system may block for long.
-            let looked = tokio::task::spawn_blocking(move || look_at(&paths)).await;
-            let seen = looked.unwrap_or_else(|error| {
-                let failure = Seen::Failure(ErrorKind::Other, error.to_string());
-                vec![failure; self.paths.len()]
-            });
+            let seen = self.poll().await;
             let stable = self.polled.as_ref() == Some(&seen);
             if stable && self.returned.as_ref() != Some(&seen) {
                 self.returned = Some(seen.clone());
@@ -102,6 +101,22 @@ impl FilesWatch {
             }
             self.polled = Some(seen);
         }
+    }
+
+    async fn look_now(&mut self) -> Vec<Seen> {
+        let seen = self.poll().await;
+        self.returned = Some(seen.clone());
+        seen
+    }
+
+    async fn poll(&self) -> Vec<Seen> {
+        let paths = self.paths.clone();
+        // A network file system may block for long.
+        let looked = tokio::task::spawn_blocking(move || look_at(&paths)).await;
+        looked.unwrap_or_else(|error| {
+            let failure = Seen::Failure(ErrorKind::Other, error.to_string());
+            vec![failure; self.paths.len()]
+        })
     }
 
     fn texts(&self, seen: Vec<Seen>) -> Result<Vec<String>> {

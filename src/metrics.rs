@@ -109,8 +109,6 @@ pub struct Metrics {
     /// ext_proc streams that are open.
     pub streams: IntGauge,
     unread: IntCounterVec,
-    /// Configuration reloads by result.
-    pub config_reloads: IntCounterVec,
     /// Endpoints file reloads by result.
     pub endpoints_reloads: IntCounterVec,
     /// Numbers that no reporter could compute of an answer.
@@ -193,15 +191,10 @@ impl Metrics {
             unread.with_label_values(&labels);
         }
         let result = &["result"];
-        let config_reloads =
-            counters(&registry, "epp_config_reload_total", "Reloads of the configuration file.", result);
         let endpoints_reloads =
             counters(&registry, "epp_endpoints_reload_total", "Reloads of the endpoints file.", result);
-        // A series that begins with its first event hides that event from `increase`.
-        for reloads in [&config_reloads, &endpoints_reloads] {
-            for result in ["ok", "refused"] {
-                reloads.with_label_values(&[result]);
-            }
+        for result in ["ok", "refused"] {
+            endpoints_reloads.with_label_values(&[result]);
         }
         let cost_errors = IntCounter::new(
             "epp_request_cost_errors_total",
@@ -218,7 +211,6 @@ impl Metrics {
             plugins,
             streams,
             unread,
-            config_reloads,
             endpoints_reloads,
             cost_errors,
         }

@@ -37,10 +37,14 @@ struct Instance {
     type_name: &'static str,
     parameters: Parameters,
     plugin: Plugin,
+    /// Generation of the pipeline that it was built for.
+    since: u64,
 }
 
 /// A built configuration. Requests hold the one they began with.
 pub struct Pipeline {
+    /// 1 for the first one of a pool, then one more than the one before.
+    generation: u64,
     instances: Vec<Instance>,
     /// Decides.
     pub scheduler: Scheduler,
@@ -64,8 +68,9 @@ pub struct Pipeline {
 impl Pipeline {
     /// Builds the instances of `composition`, taking over those of `before` that did not change.
     pub fn build(composition: &Composition, slots: &SlotNames, before: Option<&Self>) -> Self {
-        let instances =
-            build_instances(composition, slots, before.map_or(&[], |pipeline| &pipeline.instances));
+        let generation = before.map_or(1, |before| before.generation + 1);
+        let kept = before.map_or(&[][..], |pipeline| &pipeline.instances);
+        let instances = build_instances(composition, slots, (kept, generation));
         let scheduler = Scheduler {
             names: composition.profiles.iter().map(|profile| profile.name.clone()).collect(),
             profiles: composition.profiles.iter().map(|plan| build_profile(plan, &instances)).collect(),
@@ -96,12 +101,18 @@ impl Pipeline {
             admitters: those_with(&instances, |plugin| &plugin.admitter),
             responders: those_with(&instances, |plugin| &plugin.responder),
             saturation: composition.saturation.and_then(|at| instances[at].plugin.saturation.clone()),
+            generation,
             instances,
             scheduler,
             parsers,
             request_headers,
             discovery,
         }
+    }
+
+    /// Every plugin: its name, its type, and the generation of the pipeline that it was built for.
+    pub fn instances(&self) -> impl Iterator<Item = (&str, &'static str, u64)> {
+        self.instances.iter().map(|instance| (instance.name.as_str(), instance.type_name, instance.since))
     }
 
     /// Who reads requests on `path`; nobody if no parser claims it and there is none for what is left.
@@ -217,7 +228,11 @@ fn those_with<T: ?Sized>(
 }
 
 /// Builds what is new or changed, and takes the rest from `before`.
-fn build_instances(composition: &Composition, slots: &SlotNames, before: &[Instance]) -> Vec<Instance> {
+fn build_instances(
+    composition: &Composition,
+    slots: &SlotNames,
+    (before, generation): (&[Instance], u64),
+) -> Vec<Instance> {
     let mut built: Vec<Option<Instance>> = vec![None; composition.instances.len()];
     let mut kept = vec![false; built.len()];
     for &at in &composition.build_order {
@@ -238,6 +253,7 @@ fn build_instances(composition: &Composition, slots: &SlotNames, before: &[Insta
                 type_name: plan.plugin_type.name,
                 parameters: plan.parameters.clone(),
                 plugin: (plan.plugin_type.build)(&plan.parameters, &cx),
+                since: generation,
             }
         }));
     }

@@ -27,7 +27,8 @@ use crate::args::ServeArgs;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::config::build::Composition;
-use crate::config::{self, reload::ConfigSource};
+use crate::config::reload::{self, ConfigSource, Following};
+use crate::config::standing::ConfigStanding;
 use crate::datastore;
 use crate::director::{Director, Rules};
 use crate::discovery::file_source;
@@ -149,9 +150,17 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         tasks.spawn(async move { ("certificate files", reload.run().await) });
     }
     tasks.spawn(discoverer.run());
-    if let Some(reload) = config_source.into_watch() {
-        let pool = pool.clone();
-        tasks.spawn(async move { ("config file", config::reload::run(reload, pool, types).await) });
+    // Unheard, the signal would end the process.
+    let hangup = signal(SignalKind::hangup())?;
+    let standing = Arc::new(config_source.standing(metrics.registry())?);
+    match config_source.into_watch() {
+        Some(file) => {
+            let following = Following { pool: pool.clone(), types, standing: standing.clone() };
+            tasks.spawn(async move { ("config file", reload::run(file, hangup, following).await) });
+        }
+        None => {
+            tasks.spawn(async move { ("hangups", reload::run_without_file(hangup).await) });
+        }
     }
     let scraper = scraper(&args, &metrics, clock)?;
     let snapshots = store.watch();
@@ -159,7 +168,7 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         scraper.run(snapshots).await;
         ("scraper", Ok(()))
     });
-    let parts = Parts { pool, tls, admin, candidate };
+    let parts = Parts { pool, standing, tls, admin, candidate };
     serve(&args, parts, tasks).await
 }
 
@@ -254,6 +263,7 @@ fn grpc() -> tonic::transport::Server {
 /// What the listeners serve.
 struct Parts {
     pool: Arc<PoolState>,
+    standing: Arc<ConfigStanding>,
     tls: Option<Tls>,
     admin: Admin,
     candidate: Option<Candidate>,
@@ -261,7 +271,7 @@ struct Parts {
 
 /// Binds the listeners and serves them.
 async fn serve(args: &ServeArgs, parts: Parts, mut tasks: Tasks) -> anyhow::Result<Epp> {
-    let Parts { pool, tls, admin, candidate } = parts;
+    let Parts { pool, standing, tls, admin, candidate } = parts;
     let (draining, cut, stop) =
         (watch::Sender::new(false), watch::Sender::new(false), watch::Sender::new(false));
     let streams = pool.metrics.streams.clone();
@@ -308,7 +318,7 @@ async fn serve(args: &ServeArgs, parts: Parts, mut tasks: Tasks) -> anyhow::Resu
 
     let listener = bind("metrics (--metrics-port)", args.listeners.metrics_port).await?;
     let metrics = listener.local_addr()?;
-    let pages = admin::serve(listener, pool.clone(), admin);
+    let pages = admin::serve(listener, pool.clone(), standing, admin);
     tasks.spawn(async move {
         pages.await;
         ("metrics", Ok(()))

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use epp_framework::plugin::PluginType;
+use prometheus::Registry;
+use tokio::signal::unix::Signal;
 
 use super::DEFAULT_CONFIG;
 use super::build::{self, Composition};
 use super::node::{self, Value};
 use super::problem::{Position, Problem};
+use super::standing::ConfigStanding;
 use crate::args::ConfigArgs;
 use crate::file_watch::FileWatch;
 use crate::pipeline::Pipeline;
@@ -53,6 +56,11 @@ impl ConfigSource {
         }
     }
 
+    /// How it stands with this configuration, once it is the first.
+    pub fn standing(&self, registry: &Registry) -> anyhow::Result<ConfigStanding> {
+        ConfigStanding::new(registry, &self.name, &self.text)
+    }
+
     /// The file to watch, if there is one.
     pub fn into_watch(self) -> Option<FileWatch> {
         self.watch
@@ -83,35 +91,60 @@ fn check(name: &str, text: &str, types: &'static [PluginType]) -> Result<Composi
     composition.ok_or_else(|| lines(name, problems.iter().filter(|problem| problem.is_error())))
 }
 
-/// Follows the file for ever.
-pub async fn run(
-    mut watch: FileWatch,
-    pool: Arc<PoolState>,
-    types: &'static [PluginType],
-) -> anyhow::Result<()> {
+/// Follows the file for ever. A hangup (SIGHUP) has it read at once.
+pub async fn run(mut watch: FileWatch, mut hangup: Signal, following: Following) -> anyhow::Result<()> {
     let name = watch.path().display().to_string();
     loop {
-        let result = match watch.changed().await {
-            Ok(text) => check(&name, &text, types),
-            Err(error) => Err(vec![format!("{name}: {error}")]),
+        let read = tokio::select! {
+            read = watch.changed() => read,
+            Some(()) = hangup.recv() => watch.read_now().await,
         };
-        match result {
+        match read {
+            Ok(text) => following.take(&name, &text),
+            Err(error) => following.refuse(None, &[format!("{name}: {error}")]),
+        }
+    }
+}
+
+/// Says, for ever, that there is nothing to read again.
+pub async fn run_without_file(mut hangup: Signal) -> anyhow::Result<()> {
+    while hangup.recv().await.is_some() {
+        tracing::warn!("SIGHUP: there is no --config-file to read again");
+    }
+    std::future::pending().await
+}
+
+/// What follows the file.
+pub struct Following {
+    /// Whose pipeline is swapped.
+    pub pool: Arc<PoolState>,
+    /// The types that a configuration may name.
+    pub types: &'static [PluginType],
+    /// Where it is noted what runs.
+    pub standing: Arc<ConfigStanding>,
+}
+
+impl Following {
+    fn take(&self, name: &str, text: &str) {
+        match check(name, text, self.types) {
             Ok(composition) => {
-                let before = pool.pipeline();
-                let pipeline = Pipeline::build(&composition, &pool.slots, Some(&before));
+                let before = self.pool.pipeline();
+                let pipeline = Pipeline::build(&composition, &self.pool.slots, Some(&before));
                 if pipeline.discovery != before.discovery {
                     tracing::warn!(file = name, "dataLayer.discovery changed, which a restart is needed for");
                 }
-                pool.swap_pipeline(pipeline);
-                pool.metrics.config_reloads.with_label_values(&["ok"]).inc();
-                tracing::info!(file = name, "configuration reloaded");
+                self.pool.swap_pipeline(pipeline);
+                let generation = self.standing.accepted(text);
+                tracing::info!(file = name, generation, "configuration reloaded");
             }
-            Err(problems) => {
-                pool.metrics.config_reloads.with_label_values(&["refused"]).inc();
-                for problem in problems {
-                    tracing::error!(problem, "configuration refused; the one before goes on");
-                }
-            }
+            Err(problems) => self.refuse(Some(text), &problems),
+        }
+    }
+
+    fn refuse(&self, text: Option<&str>, problems: &[String]) {
+        self.standing.refused(text, problems);
+        for problem in problems {
+            tracing::error!(problem, "configuration refused; the one before goes on");
         }
     }
 }

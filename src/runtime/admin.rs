@@ -15,6 +15,7 @@ use crate::admin::token_file::TokenFile;
 use crate::admin::{self, Guards};
 use crate::args::ServeArgs;
 use crate::cluster::Cluster;
+use crate::config::standing::ConfigStanding;
 use crate::http1;
 use crate::pool::PoolState;
 use crate::runtime::{FILE_INTERVAL, Tasks};
@@ -91,8 +92,13 @@ impl ReviewsOnce<'_> {
 }
 
 /// Serves the port for ever.
-pub(super) async fn serve(listener: TcpListener, pool: Arc<PoolState>, admin: Admin) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    pool: Arc<PoolState>,
+    standing: Arc<ConfigStanding>,
+    admin: Admin,
+) {
     let connections = Acceptor::new(sockets(listener), admin.tls).connections();
     let connections = connections.map(|Ok(connection)| connection.without_preface()).boxed();
-    http1::serve(connections, LIMITS, admin::router(pool, admin.guards)).await;
+    http1::serve(connections, LIMITS, admin::router(pool, standing, admin.guards)).await;
 }

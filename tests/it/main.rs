@@ -28,6 +28,7 @@ mod older_guide;
 mod operations_guide;
 mod options;
 mod plugin_docs;
+mod reload;
 mod response_path;
 mod scraping;
 mod support;
