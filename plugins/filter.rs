@@ -6,3 +6,4 @@ pub(crate) mod least_kv_cache;
 pub(crate) mod least_queue;
 pub(crate) mod lora_affinity;
 pub(crate) mod low_queue;
+pub(crate) mod prefix_cache_affinity;

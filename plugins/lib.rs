@@ -7,6 +7,7 @@ mod admission;
 mod discovery;
 mod filter;
 mod flow;
+pub mod latency;
 mod load;
 pub mod parser;
 mod picker;
@@ -15,6 +16,7 @@ mod profile;
 mod reporter;
 mod responder;
 mod scorer;
+mod sources;
 
 #[cfg(test)]
 mod testing;
@@ -26,6 +28,9 @@ pub const BUILT_IN: &[PluginType] = &[
     scorer::queue::TYPE,
     scorer::kv_cache_utilization::TYPE,
     scorer::prefix_cache::TYPE,
+    prefix::approximate::TYPE,
+    scorer::running_requests_size::TYPE,
+    scorer::token_load::TYPE,
     scorer::lora_affinity::TYPE,
     picker::max_score::TYPE,
     picker::random::TYPE,
@@ -37,6 +42,7 @@ pub const BUILT_IN: &[PluginType] = &[
     filter::least_kv_cache::TYPE,
     filter::lora_affinity::TYPE,
     filter::header_based_testing::TYPE,
+    filter::prefix_cache_affinity::TYPE,
     parser::openai::TYPE,
     parser::anthropic::TYPE,
     parser::token_ids::VLLM,

@@ -1,11 +1,13 @@
 //! Which endpoints hold the beginning of a prompt in their cache.
 //!
 //! `block_hash` cuts a prompt into chained hashes, `index` knows who holds which, `approximate` feeds the index from
-//! our own decisions. Other families read the result through its request slot: [`PrefixMatches`].
+//! our own decisions, `settings` are the parameters of those who use it. Other families read the result through its
+//! request slot: [`PrefixMatches`].
 
 pub(crate) mod approximate;
 pub mod block_hash;
 pub mod index;
+pub(crate) mod settings;
 
 use epp_framework::endpoint::EndpointId;
 
@@ -18,6 +20,8 @@ pub struct PrefixMatches {
     pub hashes: Vec<u64>,
     /// How many of them each endpoint holds.
     pub matches: Matches,
+    /// Tokens per block; of blocks that are measured in bytes, an estimate.
+    pub block_tokens: u32,
 }
 
 impl PrefixMatches {
@@ -27,5 +31,10 @@ impl PrefixMatches {
             return 0.0;
         }
         f64::from(self.matches.n_blocks(endpoint)) / self.hashes.len() as f64
+    }
+
+    /// Tokens from the prompt's beginning that `endpoint` holds, in full blocks.
+    pub fn tokens(&self, endpoint: EndpointId) -> u64 {
+        u64::from(self.matches.n_blocks(endpoint)) * u64::from(self.block_tokens)
     }
 }

@@ -19,6 +19,9 @@ use rand::rngs::SmallRng;
 use serde_json::Value;
 use smallvec::smallvec;
 
+use crate::prefix::PrefixMatches;
+use crate::prefix::index::{Index, MAX_CAPACITY};
+
 /// LoRA adapters of an endpoint: running, waiting, and how many fit.
 pub(crate) type Adapters<'a> = (&'a [&'a str], &'a [&'a str], u32);
 
@@ -147,6 +150,24 @@ pub(crate) fn built_with(
     let slots = SlotNames::default();
     let cx = BuildContext::new(plugin_type.name, &slots).with_references(references);
     (plugin_type.build)(&parsed(plugin_type.parameters, &given), &cx)
+}
+
+/// Builds a plugin of this type in the pool that owns `slots`, so that others there can read what it leaves.
+pub(crate) fn built_in(slots: &SlotNames, plugin_type: &PluginType, parameters: &str) -> Plugin {
+    let given = serde_json::from_str(parameters).expect("the test's parameters are JSON");
+    let cx = BuildContext::new(plugin_type.name, slots);
+    (plugin_type.build)(&parsed(plugin_type.parameters, &given), &cx)
+}
+
+/// What a producer finds of a prompt of `n_blocks` blocks, of which endpoints hold so many each, by their slots.
+pub(crate) fn matches(block_tokens: u32, n_blocks: usize, held: &[usize]) -> PrefixMatches {
+    let hashes: Vec<u64> = (1..).take(n_blocks).collect();
+    let index = Index::new(MAX_CAPACITY);
+    for (slot, &held) in (0..).zip(held) {
+        index.insert(EndpointId { slot, generation: 0 }, &hashes[..held]);
+    }
+    let matches = index.matches(&hashes);
+    PrefixMatches { hashes, matches, block_tokens }
 }
 
 /// Parameters from JSON that fits their declaration.

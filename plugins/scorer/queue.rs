@@ -10,7 +10,9 @@ use std::sync::Arc;
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
 use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Scorer};
-use epp_framework::snapshot::{Candidate, Candidates};
+use epp_framework::snapshot::Candidates;
+
+use super::range::Range;
 
 /// Dispatched requests more than elsewhere that outweigh everything the queue says.
 const BURST: u32 = 8;
@@ -46,35 +48,12 @@ impl Scorer for QueueScorer {
         let dispatched = Range::of(candidates, |candidate| candidate.load.since_scrape.requests);
         let burst = f64::from(dispatched.width().max(BURST));
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score = match waiting.width() {
-                0 => 1.0,
-                width => f64::from(waiting.max - candidate.load.waiting) / f64::from(width),
-            };
+            *score = waiting.least_is_best(candidate.load.waiting);
             if self.anticipate {
                 let more = candidate.load.since_scrape.requests - dispatched.min;
                 *score = (*score - f64::from(more) / burst).max(0.0);
             }
         }
-    }
-}
-
-/// Least and greatest value among the candidates.
-struct Range {
-    min: u32,
-    max: u32,
-}
-
-impl Range {
-    fn of(candidates: &Candidates<'_>, value: impl Fn(Candidate<'_>) -> u32) -> Self {
-        let none = Self { min: u32::MAX, max: 0 };
-        candidates
-            .iter()
-            .map(value)
-            .fold(none, |range, value| Self { min: range.min.min(value), max: range.max.max(value) })
-    }
-
-    fn width(&self) -> u32 {
-        self.max.saturating_sub(self.min)
     }
 }
 

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::{ApiVersion, DEFAULT_CONFIG, read};
 
+mod catalogue;
 mod costs;
 mod envelope;
 mod flow_control;
