@@ -7,6 +7,7 @@
 pub(crate) mod approximate;
 pub mod block_hash;
 pub mod index;
+pub(crate) mod later;
 pub(crate) mod settings;
 
 use epp_framework::endpoint::EndpointId;

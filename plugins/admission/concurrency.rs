@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use epp_framework::endpoint::Load;
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
-use epp_framework::plugin::{BuildContext, Data, Kind, Plugin, PluginType, releases};
+use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::saturation::SaturationDetector;
 use epp_framework::scheduling::{Cycle, Filter};
 use epp_framework::snapshot::Candidates;
 use rand::rngs::SmallRng;
 
 use super::mean;
+use crate::sources::IN_FLIGHT_LOAD_PRODUCER;
 
 /// `concurrency-detector`.
 pub(crate) const TYPE: PluginType = PluginType {
@@ -53,12 +54,7 @@ const PARAMETERS: &[Parameter] = &[
         unit: "fraction",
         summary: "How far above the limit the filter lets endpoints be.",
     },
-    Parameter {
-        name: "inFlightLoadProducerName",
-        kind: ParameterKind::Producer { of: Data::InFlightLoad, own: true },
-        unit: "",
-        summary: "Which producer says what requests cost; there is one count for all.",
-    },
+    IN_FLIGHT_LOAD_PRODUCER,
 ];
 
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {

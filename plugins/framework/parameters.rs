@@ -104,7 +104,7 @@ pub enum ParameterKind {
     },
     /// Accepted for the sake of older files, whatever it is.
     Ignored {
-        /// What to write instead, or why it is not needed; a clause.
+        /// What to write instead, or why it is not needed; a clause. Empty if the plugin's own review tells.
         because: &'static str,
     },
     /// A map with parameters of its own.

@@ -102,6 +102,13 @@ pub(crate) struct Settings {
     pub(crate) capacity: u32,
 }
 
+impl Default for Settings {
+    /// Blocks of 16 tokens, and no limit of a prompt.
+    fn default() -> Self {
+        Self { block_bytes: size(DEFAULT_BLOCK_BYTES), max_blocks: usize::MAX, capacity: DEFAULT_CAPACITY }
+    }
+}
+
 impl Settings {
     /// Reads the parameters of v1.5. Without any limit `max_blocks` of a prompt count.
     pub(crate) fn read(parameters: &Parameters, max_blocks: usize) -> Self {

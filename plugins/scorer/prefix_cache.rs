@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use epp_framework::endpoint::EndpointId;
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
-use epp_framework::plugin::{BuildContext, Data, Kind, Plugin, PluginType, Review, releases};
+use epp_framework::plugin::{BuildContext, Data, Kind, Plugin, PluginType, Review, Stability, releases};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::slot::RequestSlot;
 use epp_framework::snapshot::Candidates;
 
 use crate::prefix::PrefixMatches;
 use crate::prefix::approximate::ApproximatePrefix;
+use crate::prefix::later;
 use crate::prefix::settings::{self, Settings};
 use crate::sources::PREFIX_MATCHES;
 
@@ -67,6 +68,26 @@ pub(crate) const TYPE: PluginType = PluginType {
     build,
     review,
     releases: releases::ALL,
+    ..PluginType::PLAIN
+};
+
+/// `precise-prefix-cache-scorer`.
+pub(crate) const PRECISE: PluginType = PluginType {
+    name: "precise-prefix-cache-scorer",
+    summary: "Prefers endpoints that hold the beginning of the prompt.",
+    about: "`prefix-cache-scorer` with a `precise-prefix-cache-producer` of its own.",
+    parameters: later::PRECISE_PARAMETERS,
+    kinds: &[Kind::Scorer],
+    build: |parameters, cx| {
+        let prefix = ApproximatePrefix::new(later::precise_settings(parameters), cx);
+        let scorer = PrefixCacheScorer { matches: prefix.slot(), length_weight: 0.0, length_scale: 1.0 };
+        Plugin { scorer: Some(Arc::new(scorer)), ..prefix.plugin() }
+    },
+    review: |_| vec![later::APPROXIMATELY.to_owned()],
+    stability: Stability::Deprecated {
+        instead: "declare a `precise-prefix-cache-producer`, and a `prefix-cache-scorer` that names it",
+    },
+    releases: releases::LLM_D,
     ..PluginType::PLAIN
 };
 

@@ -102,7 +102,9 @@ impl Reader<'_> {
                     given.remove(parameter.name);
                 } else if let ParameterKind::Ignored { because } = parameter.kind {
                     let message = format!("{}: parameter {} does nothing", self.plugin, shown(key));
-                    self.problems.warning(at, format!("{message}: {because}"));
+                    if !because.is_empty() {
+                        self.problems.warning(at, format!("{message}: {because}"));
+                    }
                 } else if let Some(value) = self.value(level, parameter, value) {
                     parameters.set(parameter.name, value);
                 }
