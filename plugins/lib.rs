@@ -7,15 +7,19 @@ mod admission;
 mod discovery;
 mod filter;
 mod flow;
+pub mod identity;
 pub mod latency;
-mod load;
+pub mod media;
 pub mod parser;
 mod picker;
 pub mod prefix;
+mod producer;
 mod profile;
+mod recent;
 mod reporter;
 mod responder;
 mod scorer;
+mod session;
 mod sources;
 
 #[cfg(test)]
@@ -36,6 +40,16 @@ pub const BUILT_IN: &[PluginType] = &[
     scorer::prefix_cache::PRECISE,
     scorer::running_requests_size::TYPE,
     scorer::token_load::TYPE,
+    scorer::load_aware::TYPE,
+    scorer::active_request::TYPE,
+    scorer::no_hit_lru::TYPE,
+    scorer::context_length_aware::TYPE,
+    scorer::session_affinity::TYPE,
+    scorer::header_label_affinity::TYPE,
+    scorer::mm_embeddings_cache::TYPE,
+    producer::mm_embeddings_cache::TYPE,
+    producer::session_id::TYPE,
+    producer::agent_identity::TYPE,
     scorer::lora_affinity::TYPE,
     picker::max_score::TYPE,
     picker::random::TYPE,
@@ -48,6 +62,13 @@ pub const BUILT_IN: &[PluginType] = &[
     filter::lora_affinity::TYPE,
     filter::header_based_testing::TYPE,
     filter::prefix_cache_affinity::TYPE,
+    filter::session_affinity::TYPE,
+    filter::label_selector::TYPE,
+    filter::by_label::TYPE,
+    filter::role::DECODE,
+    filter::role::PREFILL,
+    filter::role::ENCODE,
+    filter::utilization::TYPE,
     parser::openai::TYPE,
     parser::anthropic::TYPE,
     parser::token_ids::VLLM,
@@ -60,7 +81,7 @@ pub const BUILT_IN: &[PluginType] = &[
     admission::utilization::TYPE,
     admission::concurrency::TYPE,
     admission::probabilistic::TYPE,
-    load::inflight::TYPE,
+    producer::inflight_load::TYPE,
     flow::policies::GLOBAL_STRICT,
     flow::policies::ROUND_ROBIN,
     flow::policies::PROGRAM_AWARE,

@@ -33,3 +33,9 @@ pub(crate) fn prefix_matches(parameters: &Parameters, cx: &BuildContext<'_>) -> 
     let named = parameters.reference(PREFIX_MATCHES);
     cx.slot_of(named.unwrap_or(Data::PrefixMatches.default_producer()))
 }
+
+/// What is wrong with the name of a header, if anything is.
+pub(crate) fn check_header(name: &str) -> Option<String> {
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    (!name.bytes().all(fits)).then(|| "expected the name of a header".to_owned())
+}

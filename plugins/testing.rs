@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta, Load};
+use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta, FixedMeta, Load};
 use epp_framework::lifecycle::{Admitter, Denied, Hook, Producer};
 use epp_framework::lora::LoraAdapters;
 use epp_framework::parameters::{Parameter, ParameterKind, ParameterValue, Parameters};
-use epp_framework::plugin::{BuildContext, Plugin, PluginType};
+use epp_framework::plugin::{BuildContext, Plugin, PluginType, Review};
 use epp_framework::request::InferenceRequest;
 use epp_framework::scheduling::{Commit, Cycle, Decision, Filter, Picker, Picks, ProfileRuns, Scorer};
 use epp_framework::slot::SlotNames;
@@ -29,12 +29,15 @@ pub(crate) type Adapters<'a> = (&'a [&'a str], &'a [&'a str], u32);
 pub(crate) struct Pool {
     snapshot: Snapshot,
     loads: Vec<Load>,
+    eligible: Vec<u32>,
     /// The request to place.
     pub(crate) request: InferenceRequest,
     /// Profiles that ran.
     pub(crate) runs: ProfileRuns,
     /// Index of the endpoint that the picked one will work with.
     pub(crate) peer: Option<u32>,
+    /// Names of the profiles.
+    pub(crate) profiles: Vec<String>,
     /// When everything happens.
     pub(crate) now: Timestamp,
 }
@@ -46,7 +49,9 @@ impl Pool {
         let endpoints =
             (0..).zip(&loads).map(|(slot, _)| endpoint(EndpointId { slot, generation: 0 })).collect();
         let (request, runs) = (InferenceRequest::default(), ProfileRuns::new());
-        Self { snapshot: Snapshot { endpoints }, loads, request, runs, peer: None, now: Timestamp(0) }
+        let eligible = (0..).zip(&loads).map(|(index, _)| index).collect();
+        let snapshot = Snapshot { endpoints };
+        Self { snapshot, loads, eligible, request, runs, peer: None, profiles: Vec::new(), now: Timestamp(0) }
     }
 
     /// Makes a pool with one endpoint for each of `adapters`, and a request for the adapter `a`.
@@ -58,6 +63,35 @@ impl Pool {
         }
         pool.request.target_model = "a".into();
         pool
+    }
+
+    /// Makes a pool with one endpoint for each of `labels`, each with that label and its value if there is one.
+    pub(crate) fn with_labels<'a>(labels: impl IntoIterator<Item = Option<(&'a str, &'a str)>>) -> Self {
+        let labels: Vec<_> = labels.into_iter().collect();
+        let pool = Self::new(labels.iter().map(|_| Load::default()));
+        for (index, label) in labels.into_iter().enumerate() {
+            pool.label(index, label);
+        }
+        pool
+    }
+
+    /// Makes `labels` those of the endpoint at `index`.
+    pub(crate) fn label<'a>(&self, index: usize, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let endpoint = &self.snapshot.endpoints[index];
+        let FixedMeta { name, namespace, address, port } = endpoint.meta.clone();
+        let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+        assert!(endpoint.update(&EndpointMeta { name, namespace, address, port, labels }), "it is the same");
+    }
+
+    /// The endpoint at `index`.
+    pub(crate) fn endpoint(&self, index: usize) -> &Arc<Endpoint> {
+        &self.snapshot.endpoints[index]
+    }
+
+    /// Lets only the endpoints at these indices be candidates.
+    pub(crate) fn only(mut self, indices: &[u32]) -> Self {
+        self.eligible = indices.to_vec();
+        self
     }
 
     /// Puts another endpoint into the slot of the one at `index`.
@@ -73,6 +107,7 @@ impl Pool {
             pool: &self.snapshot,
             loads: &self.loads,
             runs: &self.runs,
+            profiles: &self.profiles,
             peer: self.peer,
             now: self.now,
         }
@@ -120,7 +155,7 @@ impl Pool {
     }
 
     fn live(&self) -> Vec<u32> {
-        (0..).zip(&self.loads).map(|(index, _)| index).collect()
+        self.eligible.clone()
     }
 }
 
@@ -157,6 +192,19 @@ pub(crate) fn built_in(slots: &SlotNames, plugin_type: &PluginType, parameters: 
     let given = serde_json::from_str(parameters).expect("the test's parameters are JSON");
     let cx = BuildContext::new(plugin_type.name, slots);
     (plugin_type.build)(&parsed(plugin_type.parameters, &given), &cx)
+}
+
+/// What a type warns of at these parameters, where no other plugin is declared.
+pub(crate) fn reviewed(plugin_type: &PluginType, parameters: &str) -> String {
+    let given = serde_json::from_str(parameters).expect("the test's parameters are JSON");
+    let parameters = &parsed(plugin_type.parameters, &given);
+    (plugin_type.review)(&Review { parameters, find: &|_| None }).join("; ")
+}
+
+/// What is wrong with these parameters together.
+pub(crate) fn checked(plugin_type: &PluginType, parameters: &str) -> String {
+    let given = serde_json::from_str(parameters).expect("the test's parameters are JSON");
+    (plugin_type.check)(&parsed(plugin_type.parameters, &given)).join("; ")
 }
 
 /// What a producer finds of a prompt of `n_blocks` blocks, of which endpoints hold so many each, by their slots.

@@ -25,7 +25,7 @@ use prometheus::HistogramVec;
 use rand::rngs::SmallRng;
 
 use crate::config::build::{Composition, ProfilePlan};
-use crate::scheduling::{self, Costs, Occasion, Profile, Scheduler, WeightedScorer};
+use crate::scheduling::{Costs, Occasion, Profile, Scheduler, WeightedScorer};
 use crate::stopwatch::{Step, Stopwatch, timed};
 use durations::Durations;
 use parsers::Parsers;
@@ -139,7 +139,7 @@ impl Pipeline {
             return Ok(());
         }
         let mut rng = rng();
-        scheduling::with_candidates(occasion, |cycle, candidates| {
+        self.scheduler.with_candidates(occasion, |cycle, candidates| {
             self.admitters.iter().try_for_each(|admitter| admitter.admit(cycle, candidates, &mut rng))
         })
     }

@@ -168,18 +168,6 @@ pub fn eligible(pool: &Snapshot, loads: &[Load], subset: &Subset, eligible: &mut
     Eligibility::Fresh
 }
 
-/// Shows those who may be chosen, before any profile, outside of the critical section.
-pub fn with_candidates<T>(occasion: &Occasion<'_>, show: impl FnOnce(&Cycle<'_>, &Candidates<'_>) -> T) -> T {
-    let &Occasion { request, pool, now, .. } = occasion;
-    let loads: Vec<_> =
-        pool.endpoints.iter().map(|endpoint| endpoint.sample(now, occasion.staleness)).collect();
-    let mut live = Vec::new();
-    eligible(pool, &loads, occasion.subset, &mut live);
-    let runs = ProfileRuns::new();
-    let cycle = Cycle { request, pool, loads: &loads, runs: &runs, peer: None, now };
-    show(&cycle, &Candidates::new(pool, &loads, &mut live))
-}
-
 impl Scheduler {
     /// Decides where a request goes, reserves its cost there, lets the commits learn, and records it all.
     pub fn decide(
@@ -218,17 +206,18 @@ impl Scheduler {
         record: &mut DecisionRecord,
     ) -> Result<(Decision, Reservations), Unschedulable> {
         let &Occasion { request, pool, now, watch, .. } = occasion;
+        let profiles = self.names.as_slice();
         let mut runs = ProfileRuns::new();
         // A handler that never stops asking is cut off: no profile needs to run more than once.
         while runs.len() < self.profiles.len() {
-            let cycle = Cycle { request, pool, loads, runs: &runs, peer: None, now };
+            let cycle = Cycle { request, pool, loads, profiles, runs: &runs, peer: None, now };
             let next = timed(watch, Step::PickProfiles, || self.handler.next(&cycle, &self.names));
             if next.is_empty() {
                 break;
             }
             let peer = self.handler.peer(&cycle);
             for profile in next {
-                let cycle = Cycle { request, pool, loads, runs: &runs, peer, now };
+                let cycle = Cycle { request, pool, loads, profiles, runs: &runs, peer, now };
                 let picks = self.run_profile(Turn { profile, watch }, &cycle, scratch, rng, record);
                 if scratch.keep_scores && picks.is_some() && !self.profiles[profile].scorers.is_empty() {
                     keep_scores(profile, scratch);
@@ -239,7 +228,7 @@ impl Scheduler {
         if runs.is_empty() {
             return Err(Unschedulable::NoProfileRun);
         }
-        let cycle = Cycle { request, pool, loads, runs: &runs, peer: None, now };
+        let cycle = Cycle { request, pool, loads, profiles, runs: &runs, peer: None, now };
         let decision = timed(watch, Step::ProcessResults, || self.handler.decide(&cycle, &self.names))?;
         record.picked.extend(decision.targets.iter().map(|&index| pool.endpoints[index as usize].clone()));
         let target = pool.endpoints[decision.targets[0] as usize].clone();
@@ -249,6 +238,23 @@ impl Scheduler {
             timed(watch, Step::Commit(at), || commit.commit(&cycle, &decision));
         }
         Ok((decision, reservations))
+    }
+
+    /// Shows those who may be chosen, before any profile, outside of the critical section.
+    pub fn with_candidates<T>(
+        &self,
+        occasion: &Occasion<'_>,
+        show: impl FnOnce(&Cycle<'_>, &Candidates<'_>) -> T,
+    ) -> T {
+        let &Occasion { request, pool, now, .. } = occasion;
+        let loads: Vec<_> =
+            pool.endpoints.iter().map(|endpoint| endpoint.sample(now, occasion.staleness)).collect();
+        let mut live = Vec::new();
+        eligible(pool, &loads, occasion.subset, &mut live);
+        let runs = ProfileRuns::new();
+        let profiles = &self.names;
+        let cycle = Cycle { request, pool, loads: &loads, profiles, runs: &runs, peer: None, now };
+        show(&cycle, &Candidates::new(pool, &loads, &mut live))
     }
 
     /// Who was picked by the profiles of a decision.

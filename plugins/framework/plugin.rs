@@ -94,7 +94,8 @@ pub struct PluginType {
     pub check: fn(&Parameters) -> Vec<String>,
     /// Builds an instance; the parameters are validated and complete.
     pub build: fn(&Parameters, &BuildContext<'_>) -> Plugin,
-    /// When, as a filter, it may remove everybody; empty if it never does, or if `review` tells.
+    /// When, as a filter, it may remove everybody; empty if it never does, if `review` tells, or if it goes by labels or
+    /// roles alone, which whoever deployed the endpoints knows.
     pub drains: &'static str,
     /// Tells what is valid in a configuration, but may surprise.
     pub review: fn(&Review<'_>) -> Vec<String>,

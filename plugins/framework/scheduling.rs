@@ -20,6 +20,8 @@ pub struct Cycle<'a> {
     pub pool: &'a Snapshot,
     /// One load per endpoint of `pool`, same order.
     pub loads: &'a [Load],
+    /// Names of the profiles, by their positions.
+    pub profiles: &'a [String],
     /// Profiles that ran so far.
     pub runs: &'a ProfileRuns,
     /// Index of the endpoint that the one to be picked will work with, if another profile picked it already.

@@ -85,3 +85,98 @@ fn readers_of_prefix_matches_get_a_producer() {
         assert_eq!((reader, problems.len()), (Some(producer), 0), "{row}");
     }
 }
+
+#[test]
+fn parameters_that_make_no_sense_are_refused() {
+    for (row, plugins, why) in [
+        ("B6", "- {type: by-label, parameters: {label: a}}", "expected `validValues`"),
+        ("by-label", "- {type: by-label, parameters: {validValues: [a]}}", "`label` is required"),
+        (
+            "operator",
+            "- {type: label-selector-filter, parameters: {matchExpressions: [{key: a, operator: Is}]}}",
+            "expected one of `In`, `NotIn`, `Exists`, `DoesNotExist`",
+        ),
+        (
+            "values",
+            "- {type: by-label-selector, parameters: {matchExpressions: [{key: a, operator: In}]}}",
+            "`In` needs `values`",
+        ),
+        ("no condition", "- {type: utilization-filter, parameters: {conditions: []}}", "a list of 1 to"),
+        (
+            "more than the cache",
+            "- {type: utilization-filter, parameters: {conditions: [{metric: kv-cache-utilization, maxValue: 2}]}}",
+            "is a fraction, at most 1",
+        ),
+        ("neither", "- type: session-id-producer", "found neither"),
+        (
+            "strategy",
+            "- {type: session-affinity-scorer, parameters: {strategy: sticky}}",
+            "expected one of `encoded_endpoint_header`, `session_id`",
+        ),
+        (
+            "both sources",
+            "- {type: session-affinity-filter, parameters: {strategy: session_id, sessionIdConfig: {sources: [{header: a, attribute: b}]}}}",
+            "expected either `header` or `attribute`, found both",
+        ),
+        (
+            "no time",
+            "- {type: session-affinity-filter, parameters: {strategy: session_id, sessionIdConfig: {evictionTtlSeconds: 0}}}",
+            "an integer from 1",
+        ),
+        (
+            "not a session",
+            "- type: queue-scorer\n- {type: session-affinity-filter, parameters: {strategy: session_id, sessionIdConfig: \
+             {sources: [{attribute: b, producer: queue-scorer}]}}}",
+            "is not a producer of session ids",
+        ),
+        (
+            "no header",
+            "- {type: header-label-affinity-scorer, parameters: {labelKey: a}}",
+            "`headerName` is required",
+        ),
+        (
+            "no header's name",
+            "- {type: header-label-affinity-scorer, parameters: {headerName: 'a b', labelKey: a}}",
+            "expected the name of a header",
+        ),
+    ] {
+        refused(row, plugins, why);
+    }
+}
+
+#[test]
+fn what_other_releases_take_is_taken() {
+    for (row, plugins, why) in [
+        (
+            "cacheSizeInMB",
+            "- {type: mm-embeddings-cache-producer, parameters: {cacheSizeInMB: 2048}}\n- type: mm-embeddings-cache-scorer",
+            "`cacheSizeInMB` is read as `cacheSizeInMBPerServer`",
+        ),
+        (
+            "AR7",
+            "- {type: active-request-scorer, parameters: {requestTimeout: invalid}}",
+            "`requestTimeout` does nothing",
+        ),
+        (
+            "no-hit-lru",
+            "- {type: no-hit-lru-scorer, parameters: {prefixPluginType: prefix-cache-scorer}}",
+            "`prefixPluginType` does nothing",
+        ),
+        (
+            "by-label",
+            "- {type: by-label, parameters: {label: a, validValues: [b]}}",
+            "deprecated: use `label-selector-filter`",
+        ),
+        (
+            "C4: an empty label is the default one",
+            "- {type: context-length-aware, parameters: {label: ''}}",
+            "",
+        ),
+        ("older llm-d", "- type: session-affinity-scorer", ""),
+        ("roles", "- type: decode-filter", ""),
+        ("a reader of media", "- type: mm-embeddings-cache-scorer", ""),
+    ] {
+        let told = warnings(row, plugins);
+        assert!(told.contains(why) && told.is_empty() == why.is_empty(), "{row}: {told}");
+    }
+}

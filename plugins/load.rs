@@ -1,3 +1,0 @@
-//! What requests cost.
-
-pub(crate) mod inflight;
