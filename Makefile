@@ -9,7 +9,7 @@ help:
 	@echo 'make demo-vllm   the same with two real vLLM servers: Python 3.11, 10 GB of disk, 3.2 GB to download'
 	@echo 'make test        all tests; needs Rust and an Envoy (fetched on first use)'
 	@echo 'make test-k8s    the tests with a Kubernetes API alone: a real one if KUBEBUILDER_ASSETS is set, else a double'
-	@echo 'make test-extra  the image without a container engine; chart, metrics page, OpenAI client; some minutes'
+	@echo 'make test-extra  the image without a container engine; chart, metrics page, OpenAI client, schema; some minutes'
 	@echo 'make check       formatting, lints, documentation'
 	@echo 'make bench       benchmarks; some minutes'
 	@echo 'make soak        epp at full load for SECONDS=600: is its memory flat, is everything given back'
@@ -50,6 +50,7 @@ test-extra:
 	python3 tools/chart_checks.py
 	python3 tools/metrics_checks.py
 	python3 tools/openai_checks.py
+	python3 tools/schema_checks.py
 
 check:
 	@sh tools/preflight.sh rustfmt clippy

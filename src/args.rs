@@ -19,6 +19,7 @@ use std::time::Duration;
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 
 use self::selector::{LabelSelector, TargetPorts};
+use crate::commands::config::ConfigTool;
 use crate::compat::Compat;
 use crate::ext_proc::destination::{DESTINATION, DestinationHint, HintError, NAMESPACE};
 use crate::ext_proc::extractor::{MODEL_HEADERS, ModelHeaders};
@@ -49,6 +50,8 @@ pub struct Args {
 /// What the binary does beside serving.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Check, show and compare configurations.
+    Config(ConfigTool),
     /// Simulated model servers.
     Sim(SimArgs),
 }

@@ -1,16 +1,25 @@
 //! The subcommands; without one, `epp` is the server, as the manifests expect.
 
-use crate::args::{Args, Command};
+pub mod config;
+
+use epp_framework::plugin::PluginType;
+
+use crate::args::ServeArgs;
+use crate::sim::args::SimArgs;
 use crate::{runtime, sim, telemetry};
 
-/// Does what the command line says, with the built-in plugins.
-pub async fn execute(args: Args) -> anyhow::Result<()> {
-    telemetry::start(&args.serve.logging);
-    for note in &args.serve.notes {
+/// Serves, or simulates servers if that was asked for, until it is told to end.
+pub async fn execute(
+    serve: ServeArgs,
+    sim: Option<SimArgs>,
+    types: &'static [PluginType],
+) -> anyhow::Result<()> {
+    telemetry::start(&serve.logging);
+    for note in &serve.notes {
         tracing::warn!(note, "command line");
     }
-    match args.command {
-        None => runtime::run(args.serve, epp_plugins::BUILT_IN).await,
-        Some(Command::Sim(sim)) => sim::args::run(sim).await,
+    match sim {
+        None => runtime::run(serve, types).await,
+        Some(sim) => sim::args::run(sim).await,
     }
 }

@@ -4,17 +4,23 @@
 //! the plugins and profiles mean, which defaults apply and whether references resolve is left to [`build`].
 
 pub mod build;
+pub mod diff;
+pub mod document;
+pub mod effective;
 mod envelope;
 pub mod flow_control;
 pub mod node;
 mod parameters;
 pub mod problem;
+pub mod releases;
 pub mod reload;
+pub mod report;
+pub mod schema;
 pub mod standing;
 
 use crate::config::flow_control::FlowControl;
 use crate::config::node::{Fields, Node, Value};
-use crate::config::problem::{Position, Problem, Problems, shown};
+use crate::config::problem::{Position, Problem, Problems, did_you_mean, shown};
 
 /// The configuration that applies when none is given: three scorers, weighted 2, 2, 3.
 pub const DEFAULT_CONFIG: &str = "\
@@ -41,6 +47,40 @@ pub const LEGACY_CONFIG: &str = include_str!("../config/legacy-plugins.yaml");
 const KIND: &str = "EndpointPickerConfig";
 const GIE_API: &str = "inference.networking.x-k8s.io/v1alpha1";
 const LLM_D_API: &str = "llm-d.ai/v1alpha1";
+
+/// Keys that are written by mistake, in lower case, and what to do instead.
+type Mistaken = &'static [(&'static [&'static str], &'static str)];
+
+const MISTAKEN: Mistaken = &[
+    (&["profiles", "profile", "scheduling"], "did you mean `schedulingProfiles`?"),
+    (&["parsers"], "write `requestHandler: {parsers: […]}`"),
+    (&["sources", "discovery"], "it belongs below `dataLayer`"),
+    (&["metadata", "spec", "data"], "this is a file of `epp`, not an object of Kubernetes"),
+    (
+        &["scorers", "filters", "pickers"],
+        "declare all of them in `plugins`, and refer to them in `schedulingProfiles`",
+    ),
+];
+
+const MISTAKEN_OF_PLUGIN: Mistaken = &[
+    (
+        &["config", "configuration", "params", "args", "options", "settings", "spec"],
+        "did you mean `parameters`?",
+    ),
+    (&["weight"], "it belongs beside the `pluginRef` in a scheduling profile"),
+    (&["pluginref"], "did you mean `type`?"),
+    (&["kind", "plugintype"], "did you mean `type`?"),
+];
+
+const MISTAKEN_OF_PROFILE: Mistaken = &[(
+    &["filters", "scorers", "picker", "pickers", "pluginrefs", "refs"],
+    "list them all in `plugins`, each as `pluginRef`",
+)];
+
+const MISTAKEN_OF_REFERENCE: Mistaken = &[
+    (&["name", "plugin", "ref", "type", "pluginname"], "did you mean `pluginRef`?"),
+    (&["parameters", "config"], "they belong to the entry of `plugins`"),
+];
 
 /// Which group the file was written for. They differ in what they take as `parameters`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,7 +191,7 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
     expect_kind(&fields, problems);
     let mut known = vec!["apiVersion", "kind", "plugins", "schedulingProfiles", "featureGates", "dataLayer"];
     known.extend(["requestHandler", "parser", "saturationDetector", "flowControl"]);
-    fields.refuse_unknown(&known, problems);
+    fields.refuse_unknown_but(&known, MISTAKEN, problems);
     let items = |key: &str, problems: &mut Problems| {
         fields.get(key).map_or(&[][..], |node| node.list(&shown(key), problems))
     };
@@ -194,9 +234,19 @@ fn expect_kind(fields: &Fields<'_>, problems: &mut Problems) {
     }
 }
 
+/// Opens an entry of a list; a bare word is told with the field that it probably is.
+fn entry<'a>(node: &'a Node, what: &str, key: &str, problems: &mut Problems) -> Option<Fields<'a>> {
+    let Value::String(word) = &node.value else { return node.fields(what, problems) };
+    let is_word = !word.contains(char::is_whitespace);
+    let instead =
+        if is_word { format!("; write {}", shown(&format!("{key}: {word}"))) } else { String::new() };
+    problems.error(node.at, format!("{what}: expected a map, found the string {}{instead}", shown(word)));
+    None
+}
+
 fn read_plugin(index: usize, node: &Node, problems: &mut Problems) -> Option<PluginSpec> {
-    let fields = node.fields("entry of `plugins`", problems)?;
-    fields.refuse_unknown(&["name", "type", "parameters"], problems);
+    let fields = entry(node, "entry of `plugins`", "type", problems)?;
+    fields.refuse_unknown_but(&["name", "type", "parameters"], MISTAKEN_OF_PLUGIN, problems);
     let name = read_text(&fields, "name", problems);
     let whose = name.as_ref().map_or_else(String::new, |name| format!(" {}", shown(&name.value)));
     let type_name = read_required(&fields, "type", &format!("plugin{whose}"), problems);
@@ -205,8 +255,8 @@ fn read_plugin(index: usize, node: &Node, problems: &mut Problems) -> Option<Plu
 }
 
 fn read_profile(node: &Node, problems: &mut Problems) -> Option<ProfileSpec> {
-    let fields = node.fields("entry of `schedulingProfiles`", problems)?;
-    fields.refuse_unknown(&["name", "plugins"], problems);
+    let fields = entry(node, "entry of `schedulingProfiles`", "name", problems)?;
+    fields.refuse_unknown_but(&["name", "plugins"], MISTAKEN_OF_PROFILE, problems);
     let name = read_required(&fields, "name", "scheduling profile", problems);
     let plugins = fields.get("plugins").map_or(&[][..], |node| node.list("`plugins`", problems));
     let plugins = plugins.iter().filter_map(|node| read_reference(node, problems)).collect();
@@ -214,8 +264,8 @@ fn read_profile(node: &Node, problems: &mut Problems) -> Option<ProfileSpec> {
 }
 
 fn read_reference(node: &Node, problems: &mut Problems) -> Option<PluginRef> {
-    let fields = node.fields("entry of a profile's `plugins`", problems)?;
-    fields.refuse_unknown(&["pluginRef", "weight"], problems);
+    let fields = entry(node, "entry of a profile's `plugins`", "pluginRef", problems)?;
+    fields.refuse_unknown_but(&["pluginRef", "weight"], MISTAKEN_OF_REFERENCE, problems);
     let name = read_required(&fields, "pluginRef", "entry of a profile's `plugins`", problems);
     let weight = fields
         .get("weight")
@@ -230,6 +280,13 @@ fn read_text(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Option<
     Some(Located { value: value.to_owned(), at: node.at })
 }
 
+/// Whether a key was told to be another spelling of `key`.
+fn misspells(fields: &Fields<'_>, key: &str) -> bool {
+    let (mistaken, _) = MISTAKEN_OF_REFERENCE[0];
+    let is_mistaken = |known: &str| key == "pluginRef" && mistaken.contains(&known.to_lowercase().as_str());
+    fields.iter().any(|(known, ..)| is_mistaken(known) || !did_you_mean(known, [key]).is_empty())
+}
+
 /// The same, where `what` cannot be without.
 fn read_required(
     fields: &Fields<'_>,
@@ -238,6 +295,8 @@ fn read_required(
     problems: &mut Problems,
 ) -> Option<Located<String>> {
     match fields.get(key).map(|node| &node.value) {
+        // That it is missing is no news then.
+        None if misspells(fields, key) => {}
         None => problems.error(fields.at, format!("{what} has no {}", shown(key))),
         Some(Value::String(value)) if value.is_empty() => {
             problems.error(fields.at, format!("{what} has an empty {}", shown(key)));

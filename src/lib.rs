@@ -3,12 +3,14 @@
 //! The code map is ARCHITECTURE.md; modules stand here in reading order.
 
 pub mod args;
+pub mod cli;
 pub mod cluster;
 pub mod commands;
 pub mod compat;
 pub mod http1;
 pub mod runtime;
 pub mod sockets;
+pub mod stdout;
 pub mod telemetry;
 pub mod tls;
 

@@ -24,7 +24,7 @@ use epp_framework::slot::SlotNames;
 use prometheus::HistogramVec;
 use rand::rngs::SmallRng;
 
-use crate::config::build::{Composition, ProfilePlan};
+use crate::config::build::{Composition, InstancePlan, ProfilePlan};
 use crate::scheduling::{Costs, Occasion, Profile, Scheduler, WeightedScorer};
 use crate::stopwatch::{Step, Stopwatch, timed};
 use durations::Durations;
@@ -233,16 +233,17 @@ fn build_instances(
     slots: &SlotNames,
     (before, generation): (&[Instance], u64),
 ) -> Vec<Instance> {
-    let mut built: Vec<Option<Instance>> = vec![None; composition.instances.len()];
-    let mut kept = vec![false; built.len()];
-    for &at in &composition.build_order {
-        let plan = &composition.instances[at];
-        let same = |old: &&Instance| {
+    let find = |plan: &InstancePlan| {
+        before.iter().find(|old| {
             (&old.name, old.type_name, &old.parameters)
                 == (&plan.name, plan.plugin_type.name, &plan.parameters)
-        };
-        let old = before.iter().find(same).filter(|_| plan.references.iter().all(|&to| kept[to]));
-        kept[at] = old.is_some();
+        })
+    };
+    let kept = composition.kept(|plan| find(plan).is_some());
+    let mut built: Vec<Option<Instance>> = vec![None; composition.instances.len()];
+    for &at in &composition.build_order {
+        let plan = &composition.instances[at];
+        let old = find(plan).filter(|_| kept[at]);
         built[at] = Some(old.cloned().unwrap_or_else(|| {
             let references: Vec<_> = plan.references.iter().filter_map(|&to| built[to].as_ref()).collect();
             let references: Vec<_> =

@@ -21,6 +21,7 @@ const MAX_ENTRIES: usize = 256;
 pub(crate) const TYPE: PluginType = PluginType {
     name: "header-based-testing-filter",
     summary: "Keeps the endpoints that the header `test-epp-endpoint-selection` lists, in its order; for tests.",
+    about: "Entries are `ip` or `ip:port`, between commas.",
     kinds: &[Kind::Filter],
     build,
     drains: "when a request has no header `test-epp-endpoint-selection`; it is meant for tests",

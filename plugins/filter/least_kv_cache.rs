@@ -14,6 +14,8 @@ use rand::rngs::SmallRng;
 pub(crate) const TYPE: PluginType = PluginType {
     name: "least-kv-cache-filter",
     summary: "Keeps the endpoints with the emptiest KV caches: least + (most - least) / number of endpoints, or less.",
+    about: "Kept is where at most least + (most − least) / n of the KV cache is used, n being the number of candidates.",
+    needs: &["vllm:kv_cache_usage_perc"],
     kinds: &[Kind::Filter],
     build,
     releases: releases::OLD,

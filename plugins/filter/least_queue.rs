@@ -14,6 +14,9 @@ use rand::rngs::SmallRng;
 pub(crate) const TYPE: PluginType = PluginType {
     name: "least-queue-filter",
     summary: "Keeps the endpoints with the shortest queues: least + (most - least) / number of endpoints, or less.",
+    about: "Kept is where at most least + (most − least) / n requests wait, n being the number of candidates, in whole \
+            numbers.",
+    needs: &["vllm:num_requests_waiting"],
     kinds: &[Kind::Filter],
     build,
     releases: releases::OLD,

@@ -16,6 +16,8 @@ use rand::rngs::SmallRng;
 pub(crate) const TYPE: PluginType = PluginType {
     name: "lora-affinity-filter",
     summary: "Keeps the endpoints that have the request's LoRA adapter, or else those with room for it.",
+    about: "Where there are both, the former are kept with probability `threshold`.",
+    needs: &["vllm:lora_requests_info"],
     parameters: &[Parameter {
         name: "threshold",
         kind: ParameterKind::Float { default: 0.999, min: 0.0, max: 1.0 },

@@ -14,6 +14,7 @@ use rand::rngs::SmallRng;
 pub(crate) const TYPE: PluginType = PluginType {
     name: "low-queue-filter",
     summary: "Keeps the endpoints where at most a given number of requests waits.",
+    needs: &["vllm:num_requests_waiting"],
     parameters: &[Parameter {
         name: "threshold",
         kind: ParameterKind::Integer { default: 128, min: 0, max: i64::MAX },

@@ -217,6 +217,11 @@ impl Parameters {
         *self.get(name) != ParameterValue::Absent
     }
 
+    /// Every declared parameter and its value, in the order of the declarations.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &ParameterValue)> {
+        self.0.iter().map(|(name, value)| (*name, value))
+    }
+
     fn get(&self, name: &str) -> &ParameterValue {
         &self.0.iter().find(|(known, _)| *known == name).expect("plugins read only what they declare").1
     }

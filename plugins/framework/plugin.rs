@@ -69,6 +69,7 @@ pub struct Discovery {
 }
 
 /// A type of plugin, as the table of built-ins lists it.
+#[derive(Clone, Copy)]
 pub struct PluginType {
     /// `type` in the configuration.
     pub name: &'static str,

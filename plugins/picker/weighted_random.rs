@@ -18,6 +18,7 @@ use super::top::{MAX_ENDPOINTS, Top, max_endpoints};
 pub(crate) const TYPE: PluginType = PluginType {
     name: "weighted-random-picker",
     summary: "Picks candidates at random, with chances in proportion to their scores.",
+    about: "Candidates with a score of 0 come last.",
     parameters: &[MAX_ENDPOINTS],
     kinds: &[Kind::Picker],
     build,

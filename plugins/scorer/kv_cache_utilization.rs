@@ -17,6 +17,8 @@ pub(crate) const TYPE: PluginType = PluginType {
     name: "kv-cache-utilization-scorer",
     aliases: &["kv-cache-scorer"],
     summary: "Prefers endpoints whose KV cache is empty.",
+    about: "The score is the fraction of the KV cache that is free.",
+    needs: &["vllm:kv_cache_usage_perc"],
     parameters: &[Parameter {
         name: "anticipate",
         kind: ParameterKind::Boolean { default: true },

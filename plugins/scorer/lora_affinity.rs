@@ -11,6 +11,8 @@ use epp_framework::snapshot::Candidates;
 pub(crate) const TYPE: PluginType = PluginType {
     name: "lora-affinity-scorer",
     summary: "Prefers endpoints that run the request's LoRA adapter (1), have room for it (0.8), or queue for it (0.6).",
+    about: "Where the adapter runs the score is 1, where there is room for it 0.8, where requests wait for it 0.6, else 0.",
+    needs: &["vllm:lora_requests_info"],
     kinds: &[Kind::Scorer],
     build,
     releases: releases::SINCE_V1_0_1,

@@ -21,6 +21,9 @@ const BURST: u32 = 8;
 pub(crate) const TYPE: PluginType = PluginType {
     name: "queue-scorer",
     summary: "Prefers endpoints with few waiting requests, relative to the other candidates.",
+    about: "The shortest queue among the candidates scores 1, the longest 0. Of requests that `anticipate` counts, \
+            eight outweigh everything else.",
+    needs: &["vllm:num_requests_waiting"],
     parameters: &[Parameter {
         name: "anticipate",
         kind: ParameterKind::Boolean { default: true },

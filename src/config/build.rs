@@ -24,7 +24,7 @@ const DEFAULT_PICKER: &str = "max-score-picker";
 const DEFAULT_REPORTER: &str = "llm-request-costs";
 
 /// Weight of a scorer that is referenced without one.
-const DEFAULT_WEIGHT: f64 = 1.0;
+pub(super) const DEFAULT_WEIGHT: f64 = 1.0;
 
 /// Most that a scorer may weigh, in either direction: sums of weighted scores stay exact enough to tell endpoints apart.
 pub(crate) const MAX_WEIGHT: i64 = 1_000_000_000_000;
@@ -49,6 +49,19 @@ pub struct Composition {
     pub parsers: Vec<usize>,
     /// All instances, each after those that its parameters refer to.
     pub build_order: Vec<usize>,
+}
+
+impl Composition {
+    /// Which instances go on where this composition takes over: those that `is_same` finds as they are, and that refer
+    /// to none that is built anew.
+    pub fn kept(&self, is_same: impl Fn(&InstancePlan) -> bool) -> Vec<bool> {
+        let mut kept = vec![false; self.instances.len()];
+        for &at in &self.build_order {
+            let plan = &self.instances[at];
+            kept[at] = is_same(plan) && plan.references.iter().all(|&to| kept[to]);
+        }
+        kept
+    }
 }
 
 /// One plugin to build.
@@ -162,7 +175,10 @@ impl<'a> Composer<'a> {
             vec![self.synthesized_profile(n_declared, picker)]
         } else {
             let profiles = self.profiles(picker);
-            self.warn_of_unreferenced();
+            // A reference that is wrong may have meant what seems to be left over.
+            if !self.problems.has_errors() {
+                self.warn_of_unreferenced();
+            }
             profiles
         };
         self.default_reporter();
@@ -183,7 +199,8 @@ impl<'a> Composer<'a> {
         if let Some(first) = self.names.get(&name.value) {
             let message =
                 format!("plugin name {} is already taken at line {}", shown(&name.value), first.at.line);
-            self.problems.error(name.at, message);
+            let advice = if references::name_is_type(plugin) { "; give this one a `name`" } else { "" };
+            self.problems.error(name.at, message + advice);
             return;
         }
         let mut declared = Declared { at: name.at, instance: None, referenced: false };
@@ -249,7 +266,7 @@ impl<'a> Composer<'a> {
         for &second in handlers.iter().skip(1) {
             let first = handlers[0];
             let message = format!(
-                "plugin {} is a second profile handler, the first is {} at line {}",
+                "plugin {} is a second profile handler, the first is {} at line {}; keep one",
                 shown(&self.instances[second].name),
                 shown(&self.instances[first].name),
                 self.position_of(first).line
@@ -261,7 +278,8 @@ impl<'a> Composer<'a> {
                 if n_profiles > 1 && self.instances[handler].plugin_type.name == DEFAULT_HANDLER =>
             {
                 let message = format!("`{DEFAULT_HANDLER}` takes exactly one profile, found {n_profiles}");
-                self.problems.error(self.position_of(handler), message);
+                let advice = self.other_handlers();
+                self.problems.error(self.position_of(handler), message + &advice);
                 None
             }
             Some(&handler) => Some(handler),
@@ -270,7 +288,8 @@ impl<'a> Composer<'a> {
                 // A plugin that could not be read may have been the handler.
                 if self.every_entry_is_read {
                     let message = format!("{n_profiles} profiles need a profile handler, none is declared");
-                    self.problems.error(self.config.profiles[1].at, message);
+                    let advice = self.other_handlers();
+                    self.problems.error(self.config.profiles[1].at, message + &advice);
                 }
                 None
             }
@@ -375,7 +394,7 @@ impl<'a> Composer<'a> {
         if self.has(instance, Kind::Picker) {
             if let Some(first) = draft.picker {
                 let message = format!(
-                    "picker {} is a second one in profile {}, beside {}",
+                    "picker {} is a second one in profile {}, beside {}; keep one",
                     shown(&self.instances[instance].name),
                     shown(&draft.name),
                     shown(&self.instances[first].name)

@@ -4,6 +4,8 @@
 //! push what does not fit into a [`Problems`], so that readers go on; duplicate keys are told when a map is opened by
 //! [`Node::fields`]. It knows nothing of what the files are about.
 
+pub mod outline;
+
 use std::collections::HashMap;
 use std::fmt;
 
@@ -82,7 +84,26 @@ pub fn parse(text: &str) -> Result<Node, Problem> {
         strict_booleans: true,
         with_snippet: false,
     };
-    serde_saphyr::from_str_with_options(document, options).map_err(|error| syntax_problem(&error))
+    serde_saphyr::from_str_with_options(document, options).map_err(|error| {
+        let problem = syntax_problem(&error);
+        let hint = syntax_hint(&problem, document);
+        Problem { message: problem.message + hint, ..problem }
+    })
+}
+
+/// What a message of the YAML crate usually means.
+fn syntax_hint(problem: &Problem, text: &str) -> &'static str {
+    let line = text.lines().nth(problem.line as usize - 1).unwrap_or_default();
+    let indented_by_tab = line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+    if indented_by_tab || problem.message.contains("found a tab") {
+        "; indent with spaces, YAML takes no tabs there"
+    } else if problem.message.contains("mapping values are not allowed") {
+        "; a value with `: ` in it needs quotes, and the keys of a map the same indentation"
+    } else if problem.message.contains("illegal placement of ':'") {
+        "; is a bracket or a quote before it not closed?"
+    } else {
+        ""
+    }
 }
 
 /// The text without the markers that may close it, or the line where a second document begins.
@@ -233,9 +254,11 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The value of `key`; `null` counts as absent.
+    /// The value of `key`; `null` counts as absent. Where there is none, one in another case is taken, so that what is in
+    /// it is told about as well: that the key itself is unknown is told by [`Self::refuse_unknown`].
     pub fn get(&self, key: &str) -> Option<&'a Node> {
-        let (_, _, node) = self.entries[*self.by_key.get(key)?];
+        let folded = || self.entries.iter().position(|(known, ..)| known.eq_ignore_ascii_case(key));
+        let (_, _, node) = self.entries[self.by_key.get(key).copied().or_else(folded)?];
         Some(node).filter(|node| node.value != Value::Null)
     }
 
@@ -246,8 +269,17 @@ impl<'a> Fields<'a> {
 
     /// Tells every key that is not among `known`.
     pub fn refuse_unknown(&self, known: &[&str], problems: &mut Problems) {
+        self.refuse_unknown_but(known, &[], problems);
+    }
+
+    /// The same, where keys that are often written by mistake have hints of their own: the keys, and what to do instead.
+    pub fn refuse_unknown_but(&self, known: &[&str], mistaken: &[(&[&str], &str)], problems: &mut Problems) {
         for &(key, at, _) in self.entries.iter().filter(|(key, ..)| !known.contains(key)) {
             problems.error_with(at, || {
+                let lower = key.to_lowercase();
+                if let Some((_, instead)) = mistaken.iter().find(|(keys, _)| keys.contains(&lower.as_str())) {
+                    return format!("unknown field {}, {instead}", shown(key));
+                }
                 let hint = did_you_mean(key, known.iter().copied());
                 if hint.is_empty() {
                     let known = shown_list(known.iter().copied());
@@ -276,7 +308,19 @@ impl Node {
 
     /// Tells that `what` should have been `expected`.
     pub fn mismatch(&self, what: &str, expected: &str, problems: &mut Problems) {
-        problems.error(self.at, format!("{what}: expected {expected}, found {}", self.describe()));
+        let quoted = if self.is_quoted(expected) { "; write it without quotes" } else { "" };
+        problems.error(self.at, format!("{what}: expected {expected}, found {}{quoted}", self.describe()));
+    }
+
+    /// Whether it is a string that says what is expected.
+    fn is_quoted(&self, expected: &str) -> bool {
+        let Value::String(text) = &self.value else { return false };
+        let takes = |words: &[&str]| words.iter().any(|word| expected.starts_with(word));
+        match text.as_str() {
+            "true" | "false" => takes(&["`true`"]),
+            text if text.parse::<i64>().is_ok() => takes(&["an integer", "a number"]),
+            text => takes(&["a number"]) && text.parse::<f64>().is_ok_and(f64::is_finite),
+        }
     }
 
     /// The string, or a problem.

@@ -278,6 +278,15 @@ impl Reader<'_> {
     /// A map within a map; how deep that goes is bounded by the parser.
     fn map(&mut self, level: &Level, one_of: bool, node: &Node) -> ParameterValue {
         let n_told = self.problems.n_errors();
+        if let Value::String(word) = &node.value
+            && level.declared.iter().any(|parameter| parameter.name == REFERENCE)
+        {
+            let whose = format!("{}: `{}`: expected a map", self.plugin, level.path);
+            let instead = shown(&format!("{{{REFERENCE}: {word}}}"));
+            let message = format!("{whose}, found the string {}; write {instead}", shown(word));
+            self.problems.error(node.at, message);
+            return ParameterValue::Map(Parameters::defaults(level.declared));
+        }
         self.depth += 1;
         let parameters = self.level(level, Some(node), node.at);
         self.depth -= 1;
@@ -292,6 +301,9 @@ impl Reader<'_> {
         ParameterValue::Map(parameters)
     }
 }
+
+/// Key under which maps have the name of a plugin.
+const REFERENCE: &str = "pluginRef";
 
 /// Most entries in one list.
 const MAX_LIST: usize = 100;

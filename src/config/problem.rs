@@ -26,6 +26,8 @@ pub enum Severity {
     Error,
     /// The file is taken, but somebody should look at it.
     Warning,
+    /// What another version would do with the file; nothing is wrong with it here.
+    Note,
 }
 
 impl fmt::Display for Severity {
@@ -33,6 +35,7 @@ impl fmt::Display for Severity {
         f.write_str(match self {
             Self::Error => "error",
             Self::Warning => "warning",
+            Self::Note => "note",
         })
     }
 }
@@ -40,7 +43,7 @@ impl fmt::Display for Severity {
 /// One thing that is wrong, with its place. Displayed as `LINE:COL: error: message`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Error or warning.
+    /// How bad it is.
     pub severity: Severity,
     /// Line, from 1.
     pub line: u32,
@@ -59,6 +62,16 @@ impl Problem {
     /// Makes a warning at `at`.
     pub fn warning(at: Position, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(at, message) }
+    }
+
+    /// Makes a note at `at`.
+    pub fn note(at: Position, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Note, ..Self::error(at, message) }
+    }
+
+    /// Where it is.
+    pub fn at(&self) -> Position {
+        Position { line: self.line, column: self.column }
     }
 
     /// Whether the file is refused because of this.
@@ -118,8 +131,7 @@ impl Problems {
 
     /// Adds a problem.
     pub fn push(&mut self, problem: Problem) {
-        let at = Position { line: problem.line, column: problem.column };
-        self.push_with(problem.severity, at, || problem.message);
+        self.push_with(problem.severity, problem.at(), || problem.message);
     }
 
     /// Whether an error was added, kept or not.

@@ -55,6 +55,12 @@ const BANS: &[Ban] = &[
 
 const PURE: &[&str] = &[
     "src/admission.rs",
+    "src/config/diff.rs",
+    "src/config/document.rs",
+    "src/config/effective.rs",
+    "src/config/releases*",
+    "src/config/report.rs",
+    "src/config/schema.rs",
     "src/control_headers.rs",
     "src/model_names.rs",
     "src/raw_request.rs",

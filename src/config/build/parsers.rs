@@ -1,9 +1,9 @@
 //! Who reads requests: what `requestHandler` lists, or the default parsers.
 
-use epp_framework::plugin::Kind;
+use epp_framework::plugin::{Kind, PluginType};
 
 use super::Composer;
-use crate::config::problem::shown;
+use crate::config::problem::{Position, did_you_mean, shown, shown_list};
 
 /// The parsers of a configuration that lists none. The last takes every path that the others leave; the Go EPP has
 /// `passthrough-parser` there, which reads nothing.
@@ -36,12 +36,31 @@ impl Composer<'_> {
                     self.problems.warning(reference.at, format!("parser {} is listed twice", shown(name)));
                 }
                 Some(instance) => parsers.push(instance),
-                None if !is_declared => self.tell_unknown_name("", name, reference.at),
+                None if !is_declared => self.tell_unknown_parser(name, reference.at),
                 // What is wrong with it was told.
                 None => {}
             }
         }
         parsers
+    }
+
+    fn tell_unknown_parser(&mut self, name: &str, at: Position) {
+        let is_parser = |known: &&PluginType| known.kinds.contains(&Kind::Parser);
+        let is_type = self.find_type(name).is_some();
+        let (types, names) = (self.types, &self.names);
+        self.problems.error_with(at, || {
+            if is_type {
+                return format!("plugin type {} is no parser", shown(name));
+            }
+            let types = || types.iter().filter(is_parser).map(|known| known.name);
+            let hint = did_you_mean(name, names.keys().map(String::as_str).chain(types()));
+            let unknown = format!("no plugin and no type of parser is named {}", shown(name));
+            if hint.is_empty() {
+                format!("{unknown}; the types are {}", shown_list(types()))
+            } else {
+                format!("{unknown}{hint}")
+            }
+        });
     }
 
     fn default_parser(&mut self, name: &str) -> Option<usize> {

@@ -2,15 +2,20 @@
 //!
 //! References in parameters may point forwards; here they become positions and an order to build in.
 
-use epp_framework::plugin::{Data, Kind};
+use epp_framework::plugin::{Data, Kind, PluginType, Stability};
 
-use super::Composer;
+use super::{Composer, DEFAULT_HANDLER, InstancePlan};
+use crate::config::PluginSpec;
 use crate::config::parameters::Reference;
 use crate::config::problem::{Position, did_you_mean, shown, shown_list};
+use crate::config::releases;
 
 /// Most plugins that one plugin may refer to, with all that those refer to, counted as often as they are referred to.
 /// It bounds what a decision runs, and how deep it nests.
 const MAX_REFERRED: usize = 256;
+
+/// Most names that a message lists.
+const MAX_NAMED: usize = 20;
 
 /// Types that never existed in a released version, but whose names are in old guides.
 const SHEDDING: [&str; 4] = ["has-capacity", "sheddable", "critical", "drop-request"];
@@ -51,20 +56,57 @@ impl Composer<'_> {
             }
             let names = types.iter().map(|plugin_type| plugin_type.name);
             let aliases = types.iter().flat_map(|plugin_type| plugin_type.aliases);
+            if let Some(releases) = releases::that_know(name) {
+                return format!("{unknown}: {releases} has it, epp does not");
+            }
             let hint = did_you_mean(name, names.clone().chain(aliases.copied()));
-            format!("{unknown}{hint} (known types: {})", shown_list(names))
+            if hint.is_empty() {
+                format!("{unknown}, expected one of {}", shown_list(names))
+            } else {
+                format!("{unknown}{hint}")
+            }
         });
+    }
+
+    /// Which types handle several profiles, as the end of a sentence.
+    pub(super) fn other_handlers(&self) -> String {
+        let handles = |known: &&PluginType| {
+            known.kinds.contains(&Kind::ProfileHandler)
+                && known.name != DEFAULT_HANDLER
+                && !matches!(known.stability, Stability::Deprecated { .. })
+        };
+        let names: Vec<_> = self.types.iter().filter(handles).map(|known| known.name).collect();
+        match names.as_slice() {
+            [] => "; no type of handler takes several, so keep one profile".to_owned(),
+            names => format!("; those for several are {}", shown_list(names.iter().copied())),
+        }
     }
 
     /// Tells of a name that no plugin has; `whose` begins the message.
     pub(super) fn tell_unknown_name(&mut self, whose: &str, name: &str, at: Position) {
-        let (is_type, names) = (self.find_type(name).is_some(), &self.names);
+        let named = self.find_type(name);
+        let of_type = |plan: &&InstancePlan| named.is_some_and(|named| named.name == plan.plugin_type.name);
+        let (names, instances, config) = (&self.names, &self.instances, self.config);
         self.problems.error_with(at, || {
-            let mut hint = did_you_mean(name, names.keys().map(String::as_str));
-            if is_type {
-                hint = format!(", declare one of that type in `plugins`{hint}");
+            let unknown = format!("{whose}no plugin is named {}", shown(name));
+            let others: Vec<_> = instances.iter().filter(of_type).map(|plan| plan.name.as_str()).collect();
+            if !others.is_empty() {
+                let (of, are) = if others.len() == 1 { ("the plugin", "is") } else { ("the plugins", "are") };
+                return format!("{unknown}; {of} of that type {are} named {}", shown_list(others));
             }
-            format!("{whose}no plugin is named {}{hint}", shown(name))
+            let hint = did_you_mean(name, names.keys().map(String::as_str));
+            if named.is_some() {
+                return format!("{unknown}, declare one of that type in `plugins`{hint}");
+            }
+            if !hint.is_empty() {
+                return format!("{unknown}{hint}");
+            }
+            let declared = config.plugins.iter().filter_map(|plugin| plugin.name.as_ref());
+            let declared: Vec<_> = declared.map(|name| name.value.as_str()).take(MAX_NAMED).collect();
+            match declared.as_slice() {
+                [] => format!("{unknown}; `plugins` declares none"),
+                declared => format!("{unknown}; `plugins` declares {}", shown_list(declared.iter().copied())),
+            }
         });
     }
 
@@ -170,6 +212,11 @@ impl Composer<'_> {
         walk.order.push(instance);
         size
     }
+}
+
+/// Whether an entry has no `name`, or one that says no more than its `type`.
+pub(super) fn name_is_type(plugin: &PluginSpec) -> bool {
+    plugin.name.as_ref().map(|name| &name.value) == plugin.type_name.as_ref().map(|name| &name.value)
 }
 
 struct Walk {

@@ -205,7 +205,7 @@ fn faulty_entries_are_refused() {
         (
             "E4",
             "plugins: [{type: parser}, {type: parser}]",
-            "plugin name `parser` is already taken at line 3",
+            "plugin name `parser` is already taken at line 3; give this one a `name`",
         ),
         ("G6 E7", "schedulingProfiles: [{plugins: []}]", "scheduling profile has no `name`"),
         (
@@ -221,7 +221,7 @@ fn faulty_entries_are_refused() {
         (
             "G8 E10",
             "schedulingProfiles: [{name: a, plugins: [{pluginRef: plover}]}]",
-            "no plugin is named `plover`",
+            "no plugin is named `plover`; `plugins` declares none",
         ),
         (
             "E10",
@@ -233,9 +233,8 @@ fn faulty_entries_are_refused() {
     }
     let (outline, _) = told(&format!("{HEAD}plugins: [{{type: queue-scorr}}]"));
     let message = outline.unwrap_err();
-    let want =
-        "unknown plugin type `queue-scorr`, did you mean `queue-scorer`? (known types: `queue-scorer`, ";
-    assert!(message.starts_with(want), "G5 E5: {message}");
+    let want = "unknown plugin type `queue-scorr`, did you mean `queue-scorer`?";
+    assert_eq!(message, want, "G5 E5");
 }
 
 #[test]
@@ -246,11 +245,7 @@ fn the_envelope_is_strict() {
             "schedulingprofiles: []",
             "unknown field `schedulingprofiles`, did you mean `schedulingProfiles`?",
         ),
-        (
-            "E2",
-            "plugins: [{type: parser, config: {}}]",
-            "unknown field `config`, expected one of `name`, `type`, `parameters`",
-        ),
+        ("E2", "plugins: [{type: parser, config: {}}]", "unknown field `config`, did you mean `parameters`?"),
         (
             "G43 E2",
             "plugins: [{type: parser, name: a, type: parser}]",
@@ -278,24 +273,24 @@ fn pickers_and_handlers_are_counted() {
             format!(
                 "{pickers}\nschedulingProfiles: [{{name: p, plugins: [{{pluginRef: random-picker}}, {{pluginRef: max-score-picker}}]}}]"
             ),
-            format!("{second} `p`, beside `random-picker`"),
+            format!("{second} `p`, beside `random-picker`; keep one"),
         ),
         (
             "E11 in the synthesized profile",
             pickers.to_owned(),
-            format!("{second} `default`, beside `random-picker`"),
+            format!("{second} `default`, beside `random-picker`; keep one"),
         ),
         (
             "G15 E12",
             "plugins: [{type: single-profile-handler}, {type: other-profile-handler, name: o}]".to_owned(),
-            "plugin `o` is a second profile handler, the first is `single-profile-handler` at line 3"
+            "plugin `o` is a second profile handler, the first is `single-profile-handler` at line 3; keep one"
                 .to_owned(),
         ),
-        ("G16 E13", two.to_owned(), "2 profiles need a profile handler, none is declared".to_owned()),
+        ("G16 E13", two.to_owned(), "2 profiles need a profile handler, none is declared; those for several are `other-profile-handler`".to_owned()),
         (
             "G17 E14",
             format!("plugins: [{{type: single-profile-handler}}]\n{two}"),
-            "`single-profile-handler` takes exactly one profile, found 2".to_owned(),
+            "`single-profile-handler` takes exactly one profile, found 2; those for several are `other-profile-handler`".to_owned(),
         ),
         (
             "1.5 the name of an injected plugin is taken",

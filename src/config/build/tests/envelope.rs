@@ -174,7 +174,18 @@ fn parsers_are_those_that_are_listed_or_the_default_ones() {
             Ok("openai-parser"),
             "parser `openai-parser` is listed twice",
         ),
-        ("G28", "parser: {pluginRef: nobody}\n".to_owned(), Err("no plugin is named `nobody`"), ""),
+        (
+            "G28",
+            "parser: {pluginRef: openai-pasrer}\n".to_owned(),
+            Err("no plugin and no type of parser is named `openai-pasrer`, did you mean `openai-parser`?"),
+            "",
+        ),
+        (
+            "G28",
+            "parser: {pluginRef: random-picker}\n".to_owned(),
+            Err("plugin type `random-picker` is no parser"),
+            "",
+        ),
         (
             "E17",
             "parser: {pluginRef: queue-scorer}\n".to_owned(),

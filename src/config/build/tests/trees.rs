@@ -90,7 +90,11 @@ fn faulty_trees_are_refused_with_their_places() {
             "{current: {pluginRef: 1}}",
             format!("{}: expected the name of a plugin, found 1", at("current.pluginRef")),
         ),
-        ("no map", "{current: a}", format!("{}: expected a map, found the string `a`", at("current"))),
+        (
+            "no map",
+            "{current: a}",
+            format!("{}: expected a map, found the string `a`; write `{{pluginRef: a}}`", at("current")),
+        ),
         ("deep", deep, format!("{} is required", at("nextOnSuccess.decisionTree.current"))),
     ] {
         assert_eq!(told_by(&with_tree(parameters), BUILT_IN).0, Err(want), "{row}");

@@ -1,0 +1,65 @@
+//! The whole of the program but its allocator: command line in, exit code out. Entry point: [`main`], for binaries that
+//! bring plugins of their own as well.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use epp_framework::plugin::PluginType;
+
+use crate::args::read::{Ending, read};
+use crate::args::{Command, ServeArgs};
+use crate::sim::args::SimArgs;
+use crate::{commands, stdout};
+
+/// Does what the command line says. Configurations may name the built-in types of plugins, and those of `extra`; where
+/// names are the same, the built-in one is meant.
+pub fn main(extra: &[PluginType]) -> ExitCode {
+    let types: &'static [PluginType] = [epp_plugins::BUILT_IN, extra].concat().leak();
+    let words: Result<Vec<_>, _> = std::env::args_os().skip(1).map(std::ffi::OsString::into_string).collect();
+    let Ok(words) = words else {
+        complain("an argument is not UTF-8");
+        return ExitCode::from(2);
+    };
+    let args = match read(words, &|name| std::env::var(name).ok()) {
+        Ok(args) => args,
+        Err(Ending::Show(text)) => {
+            stdout::print(&text);
+            return ExitCode::SUCCESS;
+        }
+        Err(Ending::Usage(error)) => error.exit(),
+        Err(Ending::Refused(problems)) => {
+            problems.iter().for_each(complain);
+            return ExitCode::FAILURE;
+        }
+    };
+    let sim = match args.command {
+        Some(Command::Config(tool)) => {
+            let ended = commands::config::run(&tool.command, types);
+            ended.trouble.iter().for_each(complain);
+            return ExitCode::from(ended.status);
+        }
+        Some(Command::Sim(sim)) => Some(sim),
+        None => None,
+    };
+    match run(args.serve, sim, types) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn complain(what: impl std::fmt::Display) {
+    // Nothing can be done about a closed stderr.
+    let _ = writeln!(std::io::stderr(), "epp: {what}");
+}
+
+fn run(serve: ServeArgs, sim: Option<SimArgs>, types: &'static [PluginType]) -> anyhow::Result<()> {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if sim.is_none() {
+        // The server serves requests on threads of its own; what is left is dearer when it moves between threads.
+        runtime.worker_threads(1);
+    }
+    runtime.enable_all().build()?.block_on(commands::execute(serve, sim, types))
+}
