@@ -75,13 +75,18 @@ async fn the_plugin_decides() {
     let port = serving["ext_proc"].as_str().unwrap().rsplit_once(':').unwrap().1.to_owned();
 
     let mut client = ExternalProcessorClient::connect(format!("http://127.0.0.1:{port}")).await.unwrap();
-    let path = HeaderValue { key: ":path".into(), raw_value: b"/v1/completions".into(), ..HeaderValue::default() };
+    let path =
+        HeaderValue { key: ":path".into(), raw_value: b"/v1/completions".into(), ..HeaderValue::default() };
     let headers = HeaderMap { headers: vec![path] };
     let headers = HttpHeaders { headers: Some(headers), ..HttpHeaders::default() };
     let body = br#"{"model":"m","prompt":"a"}"#.to_vec();
     let body = HttpBody { body, end_of_stream: true, ..HttpBody::default() };
-    let messages = [processing_request::Request::RequestHeaders(headers), processing_request::Request::RequestBody(body)];
-    let messages = messages.map(|request| ProcessingRequest { request: Some(request), ..ProcessingRequest::default() });
+    let messages = [
+        processing_request::Request::RequestHeaders(headers),
+        processing_request::Request::RequestBody(body),
+    ];
+    let messages =
+        messages.map(|request| ProcessingRequest { request: Some(request), ..ProcessingRequest::default() });
     let mut answers = client.process(tokio_stream::iter(messages)).await.unwrap().into_inner();
     let answer = answers.message().await.unwrap().expect("an answer").response;
     let Some(processing_response::Response::RequestHeaders(picked)) = answer else { panic!("{answer:?}") };

@@ -10,13 +10,14 @@ const FOLDERS: [&str; 7] =
     ["build", "src", "plugins", "tests", "benches", "fuzz/targets", "fuzz/fuzz_targets"];
 
 /// The roots of our crates, besides each file in a folder of [`TARGET_FOLDERS`].
-const ROOTS: [&str; 10] = [
+const ROOTS: [&str; 11] = [
     "build/commit.rs",
     "benches/ext_proc/main.rs",
     "src/lib.rs",
     "src/main.rs",
     "plugins/lib.rs",
     "plugins/build.rs",
+    "plugins/examples/src/main.rs",
     "plugins/framework/lib.rs",
     "fuzz/targets/lib.rs",
     "tests/allocations/main.rs",
@@ -24,7 +25,8 @@ const ROOTS: [&str; 10] = [
 ];
 
 /// Folders in which Cargo takes each file for a crate of its own.
-const TARGET_FOLDERS: [&str; 9] = [
+const TARGET_FOLDERS: [&str; 10] = [
+    "plugins/examples/tests",
     "benches",
     "tests",
     "src/bin",

@@ -1,0 +1,31 @@
+//! Every configuration that some release ships loads here, is checked and shown; what `check` says of it is beside it.
+//!
+//! `UPDATE_GOLDEN=1 cargo test -p epp --test it compositions` writes that anew.
+
+use crate::config_commands::{config, yaml_files};
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/config/compositions");
+
+#[test]
+fn every_composition_is_checked_and_shown() {
+    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
+    let files = yaml_files(FOLDER);
+    assert!(files.len() >= 27, "found only {}", files.len());
+    for path in files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let (status, said, noise) = config(FOLDER, &["check", name], "");
+        assert_eq!((status, noise.as_str()), (0, ""), "{name}: {said}");
+        let golden = path.with_extension("txt");
+        if update {
+            std::fs::write(golden, said).unwrap();
+        } else {
+            let want = std::fs::read_to_string(golden).unwrap_or_default();
+            assert_eq!(said, want, "{name}; UPDATE_GOLDEN=1 writes it anew");
+        }
+        let (status, shown, noise) = config(FOLDER, &["show", name], "");
+        assert_eq!((status, noise.as_str()), (0, ""), "{name}");
+        assert_eq!(config(FOLDER, &["show", "-"], &shown).1, shown, "{name}: what is shown shows itself");
+        let (status, changes, _) = config(FOLDER, &["diff", name, "-"], &shown);
+        assert_eq!((status, changes.as_str()), (0, ""), "{name}: what is shown means the same");
+    }
+}
