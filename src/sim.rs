@@ -7,8 +7,8 @@
 //! metrics page.
 //!
 //! Not modelled: what the text says, early ends (every answer is as long as it was asked to be), stored responses,
-//! LoRA, data parallelism, KV events, prefill/decode disaggregation, jitter, the API server's own time, asynchronous
-//! scheduling.
+//! LoRA, data parallelism, KV events, jitter, the API server's own time, asynchronous scheduling. Of the split between
+//! prefill and decode workers there is the request of the one to the other, and nothing of what it saves.
 
 pub mod args;
 pub mod engine;

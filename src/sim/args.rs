@@ -48,6 +48,10 @@ pub struct ServeArgs {
     /// Model names that every server serves, comma-separated or repeated; metrics carry the first
     #[arg(long, default_value = "sim-model", value_delimiter = ',')]
     pub model: Vec<String>,
+    /// What servers are for, as the label llm-d.ai/role in the endpoints file; of several, comma-separated or repeated, each
+    /// server has the next one, and they begin anew after the last
+    #[arg(long, value_delimiter = ',')]
+    pub role: Vec<String>,
     /// Seed of the answers; the same for all servers, so that they answer alike
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
@@ -106,7 +110,9 @@ impl ServeArgs {
     pub fn configs(&self) -> anyhow::Result<Vec<SimConfig>> {
         let engine = self.engine()?;
         let addresses = addresses(self.listen, self.servers, self.spread)?;
+        let role = |number: usize| self.role.get(number % self.role.len().max(1)).cloned();
         let config = |(number, listen)| SimConfig {
+            role: role(number).filter(|role| !role.is_empty()),
             name: if self.servers == 1 { self.name.clone() } else { format!("{}-{number}", self.name) },
             listen,
             models: self.model.clone(),
@@ -189,6 +195,9 @@ fn endpoints_yaml(servers: &[SimServer]) -> anyhow::Result<String> {
         let name = serde_json::to_string(server.name())?;
         let (ip, port) = (server.addr().ip(), server.addr().port());
         let _ = write!(yaml, "  - name: {name}\n    address: \"{ip}\"\n    port: {port}\n");
+        if let Some(role) = server.role() {
+            let _ = writeln!(yaml, "    labels: {{llm-d.ai/role: {}}}", serde_json::to_string(role)?);
+        }
     }
     Ok(yaml)
 }
@@ -320,7 +329,9 @@ mod tests {
     async fn the_endpoints_file_names_every_server() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("endpoints.yaml");
-        let flags = ["--servers=2", "--listen=127.0.0.1:0", "--endpoints-file", path.to_str().unwrap()];
+        let path_text = path.to_str().unwrap();
+        let flags =
+            ["--servers=3", "--listen=127.0.0.1:0", "--role=prefill,decode", "--endpoints-file", path_text];
         let servers = start(&parse(&flags).unwrap()).await.unwrap();
         let yaml: serde_yaml::Value = serde_yaml::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         for (number, server) in servers.iter().enumerate() {
@@ -328,6 +339,8 @@ mod tests {
             assert_eq!(entry["name"].as_str(), Some(format!("sim-{number}").as_str()));
             assert_eq!(entry["address"].as_str(), Some("127.0.0.1"));
             assert_eq!(entry["port"].as_u64(), Some(u64::from(server.addr().port())));
+            let role = ["prefill", "decode", "prefill"][number];
+            assert_eq!(entry["labels"]["llm-d.ai/role"].as_str(), Some(role));
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing unfinished is left");
     }

@@ -8,6 +8,7 @@ mod error;
 mod live;
 mod metrics;
 mod page;
+mod prefill;
 mod record;
 mod render;
 mod routes;
@@ -59,6 +60,8 @@ pub struct SimConfig {
     pub seed: u64,
     /// How the metrics page filters; `None` leaves the page out (404).
     pub metrics: Option<MetricsFilter>,
+    /// What the endpoints file says that it is for, as the label `llm-d.ai/role`; it behaves the same whatever that is.
+    pub role: Option<String>,
 }
 
 impl Default for SimConfig {
@@ -71,6 +74,7 @@ impl Default for SimConfig {
             engine: EngineConfig::default(),
             seed: 0,
             metrics: Some(MetricsFilter::Honour),
+            role: None,
         }
     }
 }
@@ -101,6 +105,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct SimServer {
     name: String,
+    role: Option<String>,
     addr: SocketAddr,
     live: Arc<Live>,
     tasks: JoinSet<()>,
@@ -109,7 +114,7 @@ pub struct SimServer {
 impl SimServer {
     /// Binds and serves. Must be called inside a tokio runtime.
     pub async fn start(config: SimConfig) -> Result<Self, StartError> {
-        let SimConfig { name, listen, models, engine, seed, metrics } = config;
+        let SimConfig { name, listen, models, engine, seed, metrics, role } = config;
         if models.is_empty() {
             return Err(StartError::NoModel(name));
         }
@@ -130,12 +135,17 @@ impl SimServer {
         tasks.spawn(http1::serve(sockets(listener), LIMITS, routes::router(Arc::new(app))));
         let driven = Arc::clone(&live);
         tasks.spawn(async move { driven.drive().await });
-        Ok(Self { name, addr, live, tasks })
+        Ok(Self { name, role, addr, live, tasks })
     }
 
     /// The name given at the start.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What it is for, if the start said so.
+    pub fn role(&self) -> Option<&str> {
+        self.role.as_deref()
     }
 
     /// Where the server listens.

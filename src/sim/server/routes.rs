@@ -11,7 +11,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ use super::embeddings::{self, Asked, Title};
 use super::error::{self, ApiError};
 use super::live::{Live, Manner, Ticket};
 use super::metrics::{self, HttpLabels, Shown};
+use super::prefill::prefill;
 use super::record::Finish;
 use super::render::render;
 use crate::sim::engine::hash;
@@ -156,16 +157,22 @@ type Body = Result<Bytes, BytesRejection>;
 
 /// A route that generates, with its API's words for errors.
 fn generating(read: Read, to_error: ToError) -> MethodRouter<Arc<App>> {
-    post(async move |State(app): State<Arc<App>>, headers: HeaderMap, body: Body| {
-        generate(&app, &headers, body, read).await.unwrap_or_else(|error| to_error(&error))
+    post(async move |State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap, body: Body| {
+        generate(&app, (uri.path(), &headers), body, read).await.unwrap_or_else(|error| to_error(&error))
     })
 }
 
-async fn generate(app: &App, headers: &HeaderMap, body: Body, read: Read) -> Result<Response, ApiError> {
+async fn generate(
+    app: &App,
+    (path, headers): (&str, &HeaderMap),
+    body: Body,
+    read: Read,
+) -> Result<Response, ApiError> {
     let (asked, created) = (Instant::now(), since_1970());
     let body = json_body(headers, body)?;
     let call = read(&body, app.live.longest_request())?;
     let model = app.model(call.model)?;
+    let prefiller = prefill(path, headers, &body).await;
     let manner = Manner { is_stream: call.is_stream, finish: call.finish };
     let ticket = app.live.submit(&call.engine, manner)?;
     let answer = Answer {
@@ -179,7 +186,11 @@ async fn generate(app: &App, headers: &HeaderMap, body: Body, read: Read) -> Res
         finish: call.finish,
         n_events: 0,
     };
-    if call.is_stream { Ok(answer.stream()) } else { answer.body().await }
+    let mut response = if call.is_stream { answer.stream() } else { answer.body().await? };
+    if let Some(prefiller) = prefiller {
+        response.headers_mut().insert("x-sim-prefiller", prefiller);
+    }
+    Ok(response)
 }
 
 fn id_prefix(form: Form) -> &'static str {
