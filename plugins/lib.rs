@@ -4,6 +4,7 @@
 //! the table and those parts that benches and the server's edges drive.
 
 mod admission;
+mod decider;
 mod discovery;
 mod filter;
 mod flow;
@@ -55,6 +56,15 @@ pub const BUILT_IN: &[PluginType] = &[
     picker::random::TYPE,
     picker::weighted_random::TYPE,
     profile::single::TYPE,
+    profile::disagg::TYPE,
+    profile::pd::TYPE,
+    profile::data_parallel::TYPE,
+    profile::header::TYPE,
+    profile::headers::DISAGG,
+    profile::headers::PREFILL_ONLY,
+    decider::prefix_based_pd::TYPE,
+    decider::always_disagg_pd::TYPE,
+    decider::always_disagg_multimodal::TYPE,
     filter::decision_tree::TYPE,
     filter::low_queue::TYPE,
     filter::least_queue::TYPE,
@@ -109,7 +119,10 @@ mod tests {
 
     #[test]
     fn every_type_builds_into_the_kinds_it_declares() {
-        let references = [("f", built(&filter::least_queue::TYPE, "{}"))];
+        let references = [
+            ("f", built(&filter::least_queue::TYPE, "{}")),
+            ("prefix-based-pd-decider", built(&decider::always_disagg_pd::TYPE, "{}")),
+        ];
         for built_in in BUILT_IN {
             let required = match built_in.name {
                 "decision-tree-filter" => r#"{"current": {"pluginRef": "f"}}"#,

@@ -198,7 +198,7 @@ pub(crate) fn built_in(slots: &SlotNames, plugin_type: &PluginType, parameters: 
 pub(crate) fn reviewed(plugin_type: &PluginType, parameters: &str) -> String {
     let given = serde_json::from_str(parameters).expect("the test's parameters are JSON");
     let parameters = &parsed(plugin_type.parameters, &given);
-    (plugin_type.review)(&Review { parameters, find: &|_| None }).join("; ")
+    (plugin_type.review)(&Review { parameters, find: &|_| None, profiles: &[] }).join("; ")
 }
 
 /// What is wrong with these parameters together.

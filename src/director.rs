@@ -15,13 +15,14 @@ use epp_framework::prompt::BYTES_PER_TOKEN;
 use epp_framework::request::InferenceRequest;
 use epp_framework::snapshot::Snapshot;
 use epp_framework::time::Timestamp;
+use smallvec::SmallVec;
 
 use crate::admission::{Thresholds, may_be_shed};
 use crate::compat::Compat;
 use crate::control_headers;
 use crate::datastore::RequestRules;
 use crate::pipeline::Pipeline;
-use crate::pool::PoolState;
+use crate::pool::{Placed, PoolState};
 use crate::raw_request::{RawRequest, Subset};
 use crate::rejection::{ErrorPage, Rejection};
 use crate::scheduling::NoDecision;
@@ -67,6 +68,8 @@ pub struct Routed {
     pub ticket: Ticket,
     /// Where it goes, `ip:port`.
     pub destination: String,
+    /// Headers to set for the server that it goes to; names in lower case.
+    pub headers: SmallVec<[(&'static str, String); 2]>,
     /// `ip:port` and score of every candidate, if the pool emits them.
     pub scores: Vec<(String, f64)>,
     /// The body as it came; `None` when there was none.
@@ -97,15 +100,17 @@ impl Director {
             None if !raw.more => self.decide_bodiless(&raw.subset),
             _ => self.decide_inference(&raw, received, &mut request),
         };
-        let Picked { ticket, destination, scores, splice } =
+        let Picked { ticket, destination, headers, scores, splice } =
             routed.map_err(|rejection| self.refuse(&request, &rejection))?;
-        let remove_headers = control_headers::sent(&raw.headers);
+        let mut remove_headers = control_headers::sent(&raw.headers);
+        remove_headers.retain(|sent| headers.iter().all(|(set, _)| set != sent));
         let made_request_id = match raw.header("x-request-id") {
             Some(_) => None,
             None if request.request_id.is_empty() => Some(new_request_id()),
             None => Some(request.request_id),
         };
-        Ok(Routed { ticket, destination, scores, body: raw.body, splice, made_request_id, remove_headers })
+        let body = raw.body;
+        Ok(Routed { ticket, destination, headers, scores, body, splice, made_request_id, remove_headers })
     }
 
     /// How long a request may wait for its decision.
@@ -129,6 +134,7 @@ impl Director {
             Ok(endpoint) => Ok(Picked {
                 ticket: self.unrouted_ticket(),
                 destination: endpoint.destination.clone(),
+                headers: SmallVec::new(),
                 scores: Vec::new(),
                 splice: None,
             }),
@@ -182,7 +188,8 @@ impl Director {
         };
         let ticket = Ticket::routed(pool.clone(), model, asked, placed.reservations);
         let ticket = if self.rules.rewrite_response_model { ticket.mapping_names() } else { ticket };
-        Ok(Picked { ticket, destination: placed.destination, scores: placed.scores, splice })
+        let Placed { destination, headers, scores, .. } = placed;
+        Ok(Picked { ticket, destination, headers, scores, splice })
     }
 
     /// By the detector that the configuration names, else by v1.0.1's rule.
@@ -288,6 +295,7 @@ fn outgoing_bytes(body: &[u8], splice: Option<&(Range<usize>, Bytes)>) -> usize 
 struct Picked {
     ticket: Ticket,
     destination: String,
+    headers: SmallVec<[(&'static str, String); 2]>,
     scores: Vec<(String, f64)>,
     splice: Option<(Range<usize>, Bytes)>,
 }

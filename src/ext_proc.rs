@@ -448,7 +448,8 @@ fn protocol_status(error: &ProtocolError) -> Status {
 /// Turns a routed request into what the exchange answers with; `unseen_bytes` follow the
 /// body that it knows, if its whole length may be told.
 fn verdict(routed: Routed, unseen_bytes: Option<usize>, hint: DestinationHint) -> (Verdict, Ticket) {
-    let Routed { ticket, destination, scores, body, splice, made_request_id, mut remove_headers } = routed;
+    let Routed { ticket, destination, headers, scores, body, splice, made_request_id, mut remove_headers } =
+        routed;
     hint.adjust_removed(&mut remove_headers);
     let body_changed = splice.is_some();
     let body = body.map(|body| match splice {
@@ -460,6 +461,7 @@ fn verdict(routed: Routed, unseen_bytes: Option<usize>, hint: DestinationHint) -
         length.map(|(body, unseen)| ("content-length".to_owned(), (body.len() + unseen).to_string()));
     let mut set: Vec<_> = length.into_iter().collect();
     set.extend(made_request_id.map(|id| ("x-request-id".to_owned(), id)));
+    set.extend(headers.into_iter().map(|(name, value)| (name.to_owned(), value)));
     let pick = Pick {
         edits: HeaderEdits { set, remove: remove_headers },
         destination: Some(destination),

@@ -5,6 +5,8 @@
 //! characters, they count as `other`.
 
 pub mod pool;
+mod prefix;
+mod splits;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,10 +14,14 @@ use std::time::Duration;
 use dashmap::DashMap;
 use epp_framework::answer::Usage;
 use epp_framework::lifecycle::PrefixHit;
+use epp_framework::scheduling::Decision;
 use prometheus::core::Collector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+
+use prefix::PrefixMetrics;
+use splits::SplitMetrics;
 
 /// Pairs of model and target model with series of their own.
 pub const MAX_MODELS: usize = 1000;
@@ -60,10 +66,6 @@ const RESPONSE_BYTES: &[f64] = &[
     1.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32778.0,
     65536.0,
 ];
-
-const PREFIX_RATIOS: &[f64] = &[0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
-const PREFIX_BYTES: &[f64] =
-    &[0.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0, 8192.0, 16384.0, 32768.0, 65536.0];
 
 /// As llm-d's router has them.
 const INTER_TOKEN_SECONDS: &[f64] =
@@ -129,13 +131,7 @@ struct ModelFamilies {
     first_token: HistogramVec,
     inter_token: HistogramVec,
     answers: IntCounterVec,
-}
-
-/// What prefix indices tell.
-struct PrefixMetrics {
-    entries: IntGauge,
-    hit_ratio: Histogram,
-    hit_bytes: Histogram,
+    splits: SplitMetrics,
 }
 
 /// The series of one pair of model and target model.
@@ -155,6 +151,7 @@ pub struct ModelMetrics {
     inter_token: Histogram,
     /// In the order of [`Outcome::ALL`].
     answers: [IntCounter; Outcome::ALL.len()],
+    splits: SplitMetrics,
 }
 
 impl Metrics {
@@ -283,30 +280,6 @@ fn register_info(registry: &Registry) {
     info.with_label_values(&[env!("EPP_COMMIT"), env!("EPP_BUILD_REF")]).set(1);
 }
 
-impl PrefixMetrics {
-    fn register(registry: &Registry) -> Self {
-        let entries = IntGauge::new(
-            "inference_extension_prefix_indexer_size",
-            "Blocks in the prefix index, once per endpoint that holds them.",
-        );
-        Self {
-            entries: register(registry, entries),
-            hit_ratio: histogram(
-                registry,
-                "inference_extension_prefix_indexer_hit_ratio",
-                "Share of a prompt's blocks that the picked endpoint holds.",
-                PREFIX_RATIOS,
-            ),
-            hit_bytes: histogram(
-                registry,
-                "inference_extension_prefix_indexer_hit_bytes",
-                "Bytes of a prompt that the picked endpoint holds.",
-                PREFIX_BYTES,
-            ),
-        }
-    }
-}
-
 impl ModelFamilies {
     #[expect(clippy::too_many_lines, reason = "a table of names, texts and buckets")]
     fn register(registry: &Registry) -> Self {
@@ -382,6 +355,7 @@ impl ModelFamilies {
                 "Answers to routed requests, by how they ended.",
                 &["model_name", "target_model_name", "outcome"],
             ),
+            splits: SplitMetrics::register(registry),
             seconds_per_token: histograms(
                 registry,
                 "inference_model_normalized_time_per_output_token_seconds",
@@ -409,6 +383,7 @@ impl ModelFamilies {
             inter_token: self.inter_token.with_label_values(pair),
             answers: Outcome::ALL
                 .map(|outcome| self.answers.with_label_values(&[model, target, outcome.label()])),
+            splits: self.splits.clone(),
         }
     }
 }
@@ -457,6 +432,11 @@ impl ModelMetrics {
     /// Counts an answer.
     pub fn count_answer(&self, outcome: Outcome) {
         self.answers[outcome as usize].inc();
+    }
+
+    /// Counts how the work of a request was split.
+    pub fn count_split(&self, decision: &Decision) {
+        self.splits.count(&self.labels.0, decision);
     }
 
     /// Observes a complete answer; zero `output_tokens` are "not reported".

@@ -3,6 +3,8 @@
 //! The lock in here is the pool's one critical section: a decision takes the snapshot, samples, scores, reserves,
 //! commits and records inside it.
 
+use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +12,13 @@ use arc_swap::ArcSwap;
 use epp_framework::endpoint::{Cost, Endpoint, EndpointId};
 use epp_framework::lifecycle::{Denied, Placement};
 use epp_framework::request::InferenceRequest;
+use epp_framework::scheduling::Decision;
 use epp_framework::slot::SlotNames;
+use epp_framework::snapshot::Snapshot;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
+use smallvec::SmallVec;
 
 use crate::clock::Clock;
 use crate::datastore::Store;
@@ -77,6 +82,8 @@ pub struct PoolParts {
 pub struct Placed {
     /// `ip:port`, several joined by commas when the picker picked several.
     pub destination: String,
+    /// Headers to set on the request; names in lower case.
+    pub headers: SmallVec<[(&'static str, String); 2]>,
     /// The load it puts on its endpoints.
     pub reservations: Reservations,
     /// `ip:port` and score of every candidate that the primary profile scored, if the pool emits them.
@@ -143,12 +150,14 @@ impl PoolState {
         drop(deciding);
         let first = pool.endpoints[decision.targets[0] as usize].id;
         pipeline.prefix_hits(request, first).for_each(|hit| self.metrics.observe_prefix(hit));
-        let destination = |index: u32| pool.endpoints[index as usize].destination.as_str();
-        let destinations: Vec<&str> = decision.targets.iter().map(|&index| destination(index)).collect();
-        let scores =
-            scores.into_iter().map(|(index, score)| (destination(index).to_owned(), score)).collect();
+        if pipeline.scheduler.handler.splits() {
+            self.metrics.model(&request.model, &request.target_model).count_split(&decision);
+        }
+        let at = |index: u32| pool.endpoints[index as usize].destination.as_str();
+        let scores = scores.into_iter().map(|(index, score)| (at(index).to_owned(), score)).collect();
+        let destination = told(&pool, &decision);
         let placement = pipeline.responds().then(|| pipeline.scheduler.placement(&pool, &decision));
-        Ok(Placed { destination: destinations.join(","), reservations, scores, placement })
+        Ok(Placed { destination, headers: decision.headers, reservations, scores, placement })
     }
 
     /// Asks the pipeline's admitters whether a request may be decided.
@@ -209,6 +218,16 @@ impl PoolState {
     pub fn last_decisions(&self, limit: usize, request_id: Option<&str>) -> Vec<DecisionRecord> {
         self.deciding.lock().recorder.last(limit, request_id)
     }
+}
+
+/// What the gateway is told of a decision's targets.
+fn told(pool: &Snapshot, decision: &Decision) -> String {
+    let targets = decision.targets.iter().map(|&index| &pool.endpoints[index as usize]);
+    let told = targets.map(|endpoint| match decision.port {
+        Some(port) => SocketAddr::new(endpoint.meta.address, port).to_string().into(),
+        None => Cow::Borrowed(endpoint.destination.as_str()),
+    });
+    told.collect::<SmallVec<[_; 4]>>().join(",")
 }
 
 #[cfg(test)]

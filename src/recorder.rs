@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use epp_framework::endpoint::{Endpoint, Load};
+use epp_framework::scheduling::Role;
 use epp_framework::time::Timestamp;
 use smallvec::SmallVec;
 
@@ -29,6 +30,11 @@ pub enum Eligibility {
     Stale,
     /// None was ever scraped: all of them.
     NeverScraped,
+}
+
+impl Eligibility {
+    /// Every tier, best first.
+    pub const ALL: [Self; 3] = [Self::Fresh, Self::Stale, Self::NeverScraped];
 }
 
 /// One candidate of a recorded profile.
@@ -85,6 +91,8 @@ pub struct DecisionRecord {
     n_profiles: usize,
     /// Destinations, best first; empty when the request could not be scheduled.
     pub picked: SmallVec<[Arc<Endpoint>; 2]>,
+    /// Endpoints that do a part of the work for the picked one.
+    pub companions: SmallVec<[(Role, Arc<Endpoint>); 2]>,
 }
 
 impl DecisionRecord {
@@ -137,6 +145,7 @@ impl Recorder {
         set_text(&mut record.target_model, &request.target_model);
         record.priority = request.priority;
         record.picked.clear();
+        record.companions.clear();
         record.n_profiles = 0;
         record
     }

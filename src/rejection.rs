@@ -137,7 +137,9 @@ impl Rejection {
     fn dropped_reason(&self) -> Option<&'static str> {
         match self {
             Self::NoEndpoints => Some("rejected-no-endpoints"),
-            Self::Unschedulable(Unschedulable::Drained { .. }) => Some("rejected-saturated"),
+            Self::Unschedulable(Unschedulable::Drained { .. } | Unschedulable::NoDecoder) => {
+                Some("rejected-saturated")
+            }
             _ => None,
         }
     }
@@ -209,9 +211,15 @@ mod tests {
     /// Row 89 of the functional specification, for the one reason of the scheduler that llm-d tells apart.
     #[test]
     fn row_89_a_lack_of_capacity_is_told_as_such() {
-        for (compat, want) in [(Compat::V1_5, None), (Compat::LlmD, Some("rejected-saturated"))] {
-            let drained = Unschedulable::Drained { profile: "default".into() };
-            let page = Rejection::Unschedulable(drained).page(compat);
+        let saturated = Some("rejected-saturated");
+        let unknown = Unschedulable::UnknownProfile { header: "epp-profile".into(), profiles: "a, b".into() };
+        for (why, compat, want) in [
+            (Unschedulable::Drained { profile: "default".into() }, Compat::V1_5, None),
+            (Unschedulable::Drained { profile: "default".into() }, Compat::LlmD, saturated),
+            (Unschedulable::NoDecoder, Compat::LlmD, saturated),
+            (unknown, Compat::LlmD, None),
+        ] {
+            let page = Rejection::Unschedulable(why).page(compat);
             assert_eq!((page.status, page.code, page.dropped_reason), (429, "ResourceExhausted", want));
         }
     }

@@ -12,8 +12,8 @@ use epp_framework::lifecycle::{Estimator, Placement, PrefixReport};
 use epp_framework::prompt::BYTES_PER_TOKEN;
 use epp_framework::request::InferenceRequest;
 use epp_framework::scheduling::{
-    Commit, Cycle, Decision, Filter, Picker, Picks, ProfileHandler, ProfileRun, ProfileRuns, Scorer,
-    Unschedulable,
+    Commit, Companion, Cycle, Decision, Filter, Picker, Picks, ProfileHandler, ProfileRun, ProfileRuns, Role,
+    Scorer, Unschedulable,
 };
 use epp_framework::snapshot::{Candidates, Snapshot};
 use epp_framework::time::Timestamp;
@@ -149,23 +149,28 @@ pub enum NoDecision {
 /// Fresh endpoints (and those whose servers offer no metrics) come first; if there are none, stale ones; if there are
 /// none, those never scraped. `subset` is resolved for this pool.
 pub fn eligible(pool: &Snapshot, loads: &[Load], subset: &Subset, eligible: &mut Vec<u32>) -> Eligibility {
-    let rank = |load: &Load| match load.freshness {
-        Freshness::Fresh | Freshness::NoMetrics => Eligibility::Fresh,
-        Freshness::Stale(_) => Eligibility::Stale,
-        Freshness::NeverScraped => Eligibility::NeverScraped,
-    };
-    for best in [Eligibility::Fresh, Eligibility::Stale, Eligibility::NeverScraped] {
-        eligible.clear();
-        for (index, (endpoint, load)) in (0..).zip(pool.endpoints.iter().zip(loads)) {
-            if rank(load) == best && subset.allows(&endpoint.meta) {
-                eligible.push(index);
-            }
-        }
+    for best in Eligibility::ALL {
+        fill(best, (pool, loads), subset, eligible);
         if !eligible.is_empty() {
             return best;
         }
     }
     Eligibility::Fresh
+}
+
+/// Selects those of one tier.
+fn fill(tier: Eligibility, (pool, loads): (&Snapshot, &[Load]), subset: &Subset, eligible: &mut Vec<u32>) {
+    let rank = |load: &Load| match load.freshness {
+        Freshness::Fresh | Freshness::NoMetrics => Eligibility::Fresh,
+        Freshness::Stale(_) => Eligibility::Stale,
+        Freshness::NeverScraped => Eligibility::NeverScraped,
+    };
+    eligible.clear();
+    for (index, (endpoint, load)) in (0..).zip(pool.endpoints.iter().zip(loads)) {
+        if rank(load) == tier && subset.allows(&endpoint.meta) {
+            eligible.push(index);
+        }
+    }
 }
 
 impl Scheduler {
@@ -215,25 +220,28 @@ impl Scheduler {
             if next.is_empty() {
                 break;
             }
-            let peer = self.handler.peer(&cycle);
             for profile in next {
-                let cycle = Cycle { request, pool, loads, profiles, runs: &runs, peer, now };
-                let picks = self.run_profile(Turn { profile, watch }, &cycle, scratch, rng, record);
+                let mut cycle = Cycle { request, pool, loads, profiles, runs: &runs, peer: None, now };
+                cycle.peer = self.handler.peer(&cycle, &self.names, profile);
+                let turn = Turn { profile, watch };
+                let mut picks = self.run_profile(turn, &cycle, scratch, rng, record);
+                if picks.is_none() && self.handler.needs(&self.names, profile) {
+                    picks = self.run_on_others((turn, occasion.subset), &cycle, scratch, rng, record);
+                }
                 if scratch.keep_scores && picks.is_some() && !self.profiles[profile].scorers.is_empty() {
                     keep_scores(profile, scratch);
                 }
                 runs.push(ProfileRun { profile, picks });
             }
         }
-        if runs.is_empty() {
-            return Err(Unschedulable::NoProfileRun);
-        }
         let cycle = Cycle { request, pool, loads, profiles, runs: &runs, peer: None, now };
         let decision = timed(watch, Step::ProcessResults, || self.handler.decide(&cycle, &self.names))?;
-        record.picked.extend(decision.targets.iter().map(|&index| pool.endpoints[index as usize].clone()));
-        let target = pool.endpoints[decision.targets[0] as usize].clone();
-        let cost = self.costs.at(request, target.id, occasion.cost);
-        let reservations = Reservations::from_iter([Reservation::new(target, cost)]);
+        let endpoint = |index: &u32| pool.endpoints[*index as usize].clone();
+        record.picked.extend(decision.targets.iter().map(endpoint));
+        for Companion { role, targets, .. } in &decision.companions {
+            record.companions.extend(targets.iter().map(|index| (*role, endpoint(index))));
+        }
+        let reservations = self.reserve(occasion, &decision);
         for (at, commit) in self.commits.iter().enumerate() {
             timed(watch, Step::Commit(at), || commit.commit(&cycle, &decision));
         }
@@ -257,6 +265,34 @@ impl Scheduler {
         show(&cycle, &Candidates::new(pool, &loads, &mut live))
     }
 
+    /// Puts a request's load on those who do its work: whoever computes the prompt carries that, until the first token
+    /// comes.
+    fn reserve(&self, occasion: &Occasion<'_>, decision: &Decision) -> Reservations {
+        let &Occasion { request, pool, cost: whole, .. } = occasion;
+        let endpoint = |index: u32| pool.endpoints[index as usize].clone();
+        let target = endpoint(decision.targets[0]);
+        let mut cost = self.costs.at(request, target.id, whole);
+        if decision.companion(Role::Prefill).is_some() {
+            cost.prompt_tokens = 0;
+        }
+        let mut reservations = Reservations::new();
+        reservations.push(Reservation::new(target, cost));
+        for Companion { role, targets, .. } in &decision.companions {
+            // Of those that may prefill, the others are not told of.
+            let targets = if *role == Role::Prefill { &targets[..1] } else { &targets[..] };
+            for &index in targets {
+                let endpoint = endpoint(index);
+                let prompt_tokens = match role {
+                    Role::Prefill => self.costs.at(request, endpoint.id, whole).prompt_tokens,
+                    Role::Encode => 0,
+                };
+                let cost = Cost { prompt_tokens, output_tokens: 0, ..whole };
+                reservations.push(Reservation::until_first_token(endpoint, cost));
+            }
+        }
+        reservations
+    }
+
     /// Who was picked by the profiles of a decision.
     pub fn placement(&self, pool: &Snapshot, decision: &Decision) -> Placement {
         let own = [(decision.primary, decision.targets[0])];
@@ -268,6 +304,28 @@ impl Scheduler {
             primary: self.names[decision.primary].clone(),
             picks: own.into_iter().chain(others).map(named).collect(),
         }
+    }
+
+    /// Runs a profile that nobody is left of on endpoints that are trusted less: those of one kind may all be stale
+    /// while others are fresh.
+    fn run_on_others(
+        &self,
+        (turn, subset): (Turn<'_>, &Subset),
+        cycle: &Cycle<'_>,
+        scratch: &mut Scratch,
+        rng: &mut SmallRng,
+        record: &mut DecisionRecord,
+    ) -> Option<Picks> {
+        let best = record.eligibility;
+        let mut picks = None;
+        for tier in Eligibility::ALL.into_iter().skip_while(|tier| *tier != best).skip(1) {
+            fill(tier, (cycle.pool, cycle.loads), subset, &mut scratch.eligible);
+            if picks.is_none() && !scratch.eligible.is_empty() {
+                picks = self.run_profile(turn, cycle, scratch, rng, record);
+            }
+        }
+        fill(best, (cycle.pool, cycle.loads), subset, &mut scratch.eligible);
+        picks
     }
 
     /// Runs one profile; `None` when its filters leave nobody.

@@ -352,6 +352,8 @@ impl Endpoint {
 pub struct Reservation {
     endpoint: Arc<Endpoint>,
     cost: Cost,
+    /// Whether the endpoint has no part in what comes after the first token.
+    until_first_token: bool,
 }
 
 impl Reservation {
@@ -363,7 +365,15 @@ impl Reservation {
         dispatched.in_flight_output_tokens.fetch_add(cost.output_tokens, Relaxed);
         dispatched.requests.fetch_add(cost.requests, Relaxed);
         dispatched.prompt_tokens.fetch_add(cost.prompt_tokens, Relaxed);
-        Self { endpoint, cost }
+        Self { endpoint, cost, until_first_token: false }
+    }
+
+    /// The same for an endpoint that has done its part when the first token comes, such as one that computes the prompt
+    /// for another.
+    pub fn until_first_token(endpoint: Arc<Endpoint>, cost: Cost) -> Self {
+        let mut reservation = Self::new(endpoint, cost);
+        reservation.until_first_token = true;
+        reservation
     }
 
     /// The endpoint that carries the load.
@@ -371,131 +381,30 @@ impl Reservation {
         &self.endpoint
     }
 
-    /// Gives the prompt part back: the prompt is computed once the first token came. Idempotent.
+    /// Gives the prompt part back, or all of it: the prompt is computed once the first token came. Idempotent.
     pub fn first_token(&mut self) {
+        if self.until_first_token {
+            self.release();
+            return;
+        }
         let tokens = std::mem::take(&mut self.cost.prompt_tokens);
         self.endpoint.dispatched.in_flight_prompt_tokens.fetch_sub(tokens, Relaxed);
+    }
+
+    fn release(&mut self) {
+        let Cost { requests, prompt_tokens, output_tokens } = std::mem::take(&mut self.cost);
+        let dispatched = &self.endpoint.dispatched;
+        dispatched.in_flight_requests.fetch_sub(requests, Relaxed);
+        dispatched.in_flight_prompt_tokens.fetch_sub(prompt_tokens, Relaxed);
+        dispatched.in_flight_output_tokens.fetch_sub(output_tokens, Relaxed);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.first_token();
-        let dispatched = &self.endpoint.dispatched;
-        dispatched.in_flight_requests.fetch_sub(self.cost.requests, Relaxed);
-        dispatched.in_flight_output_tokens.fetch_sub(self.cost.output_tokens, Relaxed);
+        self.release();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn endpoint() -> Arc<Endpoint> {
-        let meta = EndpointMeta {
-            name: "a".into(),
-            namespace: "default".into(),
-            address: "fd00::1".parse().unwrap(),
-            port: 8000,
-            labels: BTreeMap::new(),
-        };
-        Arc::new(Endpoint::new(EndpointId { slot: 0, generation: 0 }, meta))
-    }
-
-    const SECOND: Duration = Duration::from_secs(1);
-    const COST: Cost = Cost { requests: 1, prompt_tokens: 100, output_tokens: 10 };
-
-    #[test]
-    fn ipv6_destinations_are_bracketed() {
-        assert_eq!(endpoint().destination, "[fd00::1]:8000");
-    }
-
-    #[test]
-    fn a_scrape_shows_only_what_was_dispatched_before_it_began() {
-        let endpoint = endpoint();
-        let before = Reservation::new(endpoint.clone(), COST);
-        let mark = endpoint.begin_scrape();
-        let during = Reservation::new(endpoint.clone(), COST);
-        endpoint.store_scrape(mark, &ScrapedLoad::default(), Timestamp(1));
-        let load = endpoint.sample(Timestamp(1), SECOND);
-        assert_eq!((load.in_flight.requests, load.since_scrape.requests), (2, 1));
-        assert_eq!(load.since_scrape.prompt_tokens, 100);
-        drop((before, during));
-        let load = endpoint.sample(Timestamp(1), SECOND);
-        assert_eq!((load.in_flight, load.since_scrape), (Cost::default(), Cost::default()));
-    }
-
-    #[test]
-    fn the_first_token_releases_the_prompt_part_once() {
-        let endpoint = endpoint();
-        let mut reservation = Reservation::new(endpoint.clone(), COST);
-        reservation.first_token();
-        reservation.first_token();
-        let load = endpoint.sample(Timestamp(0), SECOND);
-        assert_eq!(load.in_flight, Cost { requests: 1, prompt_tokens: 0, output_tokens: 10 });
-        drop(reservation);
-        assert_eq!(endpoint.sample(Timestamp(0), SECOND).in_flight, Cost::default());
-    }
-
-    #[test]
-    fn freshness_follows_age_and_failures() {
-        let endpoint = endpoint();
-        let at = |nanos| endpoint.freshness(Timestamp(nanos), SECOND);
-        assert_eq!(at(5), Freshness::NeverScraped);
-        endpoint.store_scrape_failing();
-        assert_eq!(at(5), Freshness::NeverScraped);
-        endpoint.store_scrape(endpoint.begin_scrape(), &ScrapedLoad::default(), Timestamp(10));
-        assert_eq!(at(1_000_000_010), Freshness::Fresh);
-        assert_eq!(at(1_000_000_011), Freshness::Stale(Duration::from_nanos(1_000_000_001)));
-        endpoint.store_scrape_failing();
-        assert_eq!(at(20), Freshness::Stale(Duration::from_nanos(10)));
-        endpoint.store_scrape(
-            endpoint.begin_scrape(),
-            &ScrapedLoad { waiting: Some(50), ..ScrapedLoad::default() },
-            Timestamp(15),
-        );
-        endpoint.store_no_metrics();
-        assert_eq!(at(20), Freshness::NoMetrics);
-        assert_eq!(endpoint.sample(Timestamp(20), SECOND).waiting, 0, "what it said before no longer counts");
-    }
-
-    #[test]
-    fn adapters_are_counted_once() {
-        let endpoint = endpoint();
-        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let adapters = |running: &[&str], waiting: &[&str]| LoraAdapters {
-            running: names(running),
-            waiting: names(waiting),
-            max: 3,
-        };
-        endpoint.store_lora(adapters(&["b", "a", "b"], &["c", "b", "a"]));
-        assert_eq!(**endpoint.lora(), adapters(&["a", "b"], &["c"]));
-        assert!(!endpoint.lora().has_room());
-        endpoint.store_lora(adapters(&["b", "a"], &["a", "b"]));
-        let lora = endpoint.lora();
-        assert!(lora.has_room(), "two of three, not four");
-        assert_eq!((lora.runs("b"), lora.waits("b"), lora.runs("c")), (true, false, false));
-        endpoint.store_no_metrics();
-        assert_eq!(**endpoint.lora(), LoraAdapters::default(), "what it said before no longer counts");
-    }
-
-    #[test]
-    fn a_page_that_lacks_a_gauge_leaves_its_last_value() {
-        let endpoint = endpoint();
-        let full = ScrapedLoad {
-            waiting: Some(3),
-            kv_used: Some(0.5),
-            block_size: Some(16),
-            num_gpu_blocks: Some(10),
-            ..ScrapedLoad::default()
-        };
-        endpoint.store_scrape(endpoint.begin_scrape(), &full, Timestamp(1));
-        endpoint.store_scrape(
-            endpoint.begin_scrape(),
-            &ScrapedLoad { running: Some(2), ..ScrapedLoad::default() },
-            Timestamp(2),
-        );
-        let load = endpoint.sample(Timestamp(2), SECOND);
-        assert_eq!((load.waiting, load.running, load.kv_capacity_tokens), (3, 2, 160));
-    }
-}
+mod tests;

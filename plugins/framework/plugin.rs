@@ -93,6 +93,9 @@ pub struct PluginType {
     pub kinds: &'static [Kind],
     /// Says what is wrong with parameters that are each right by themselves; one sentence each.
     pub check: fn(&Parameters) -> Vec<String>,
+    /// Says what is wrong with the names of the profiles that it is to handle; one sentence each, to stand behind the
+    /// type's name.
+    pub judge_profiles: fn(&Parameters, &[&str]) -> Vec<String>,
     /// Builds an instance; the parameters are validated and complete.
     pub build: fn(&Parameters, &BuildContext<'_>) -> Plugin,
     /// When, as a filter, it may remove everybody; empty if it never does, if `review` tells, or if it goes by labels or
@@ -116,6 +119,7 @@ impl PluginType {
         renamed: &[],
         kinds: &[],
         check: |_| Vec::new(),
+        judge_profiles: |_, _| Vec::new(),
         build: |_, _| Plugin::default(),
         drains: "",
         review: |_| Vec::new(),
@@ -205,6 +209,8 @@ impl Data {
 pub struct Review<'a> {
     /// Parameters of the instance.
     pub parameters: &'a Parameters,
+    /// Names of the scheduling profiles, in order.
+    pub profiles: &'a [&'a str],
     /// Type and parameters of another instance, by its name.
     pub find: &'a dyn Fn(&str) -> Option<(&'static PluginType, &'a Parameters)>,
 }

@@ -69,6 +69,13 @@ pub struct ProfileRun {
     pub picks: Option<Picks>,
 }
 
+impl ProfileRun {
+    /// Index of the endpoint that was picked first, if anybody was.
+    pub fn first(&self) -> Option<u32> {
+        self.picks.as_ref()?.first().copied()
+    }
+}
+
 /// The profiles that ran, in the order they ran.
 pub type ProfileRuns = SmallVec<[ProfileRun; 2]>;
 
@@ -77,9 +84,21 @@ pub trait ProfileHandler: Send + Sync {
     /// Positions of the profiles to run now, given what ran before; empty when all is known.
     fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]>;
 
-    /// Index of the endpoint that those to be picked next will work with, as [`Cycle::peer`].
-    fn peer(&self, _cycle: &Cycle<'_>) -> Option<u32> {
+    /// Index of the endpoint that the one to be picked by the profile at position `next` will work with, as
+    /// [`Cycle::peer`].
+    fn peer(&self, _cycle: &Cycle<'_>, _profiles: &[String], _next: usize) -> Option<u32> {
         None
+    }
+
+    /// Whether the request is refused unless the profile at position `profile` picks somebody; before nobody does,
+    /// endpoints are picked of which less is known.
+    fn needs(&self, _profiles: &[String], _profile: usize) -> bool {
+        false
+    }
+
+    /// Whether it may split the work of a request among several endpoints; then its decisions are counted by how.
+    fn splits(&self) -> bool {
+        false
     }
 
     /// Makes the decision of `cycle.runs`.
@@ -101,6 +120,8 @@ pub struct Decision {
     pub targets: Picks,
     /// Endpoints that do another part of the work.
     pub companions: SmallVec<[Companion; 2]>,
+    /// Parts that others were to do, had there been anybody.
+    pub unfilled: SmallVec<[Role; 2]>,
     /// Port that the gateway is told in place of each target's own.
     pub port: Option<u16>,
     /// Headers to set on the request; names in lower case.
@@ -111,6 +132,11 @@ impl Decision {
     /// A decision for the picks of one profile, with nothing else to it.
     pub fn of(primary: usize, targets: Picks) -> Self {
         Self { primary, targets, ..Self::default() }
+    }
+
+    /// Who does this part of the work for the targets, if somebody does.
+    pub fn companion(&self, role: Role) -> Option<&Companion> {
+        self.companions.iter().find(|companion| companion.role == role)
     }
 }
 
@@ -134,6 +160,19 @@ pub enum Role {
     Encode,
 }
 
+impl Role {
+    /// Every role.
+    pub const ALL: [Self; 2] = [Self::Prefill, Self::Encode];
+
+    /// What pages call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prefill => "prefill",
+            Self::Encode => "encode",
+        }
+    }
+}
+
 /// Why no decision could be made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unschedulable {
@@ -148,6 +187,17 @@ pub enum Unschedulable {
     /// No profile was run.
     #[error("failed to run any scheduler profile")]
     NoProfileRun,
+    /// Nobody is there to generate.
+    #[error("failed to find available decode workers")]
+    NoDecoder,
+    /// The request asks for a profile that is not there.
+    #[error("the header {header:?} names no profile, expected one of: {profiles}")]
+    UnknownProfile {
+        /// Name of the header.
+        header: String,
+        /// The names that it may have, between commas.
+        profiles: String,
+    },
     /// The handler needs another number of results.
     #[error("the single profile handler needs exactly one profile, but {ran} ran")]
     NotSingle {

@@ -15,16 +15,24 @@ pub(crate) const TYPE: PluginType = PluginType {
     name: "single-profile-handler",
     summary: "Runs the one profile there is, and takes its picks.",
     kinds: &[Kind::ProfileHandler],
+    judge_profiles: exactly_one,
     build,
     releases: releases::ALL,
     ..PluginType::PLAIN
 };
 
+/// Says what is wrong with profiles of which there must be exactly one.
+pub(super) fn exactly_one(_parameters: &Parameters, profiles: &[&str]) -> Vec<String> {
+    let n = profiles.len();
+    (n != 1).then(|| format!("takes exactly one profile, found {n}")).into_iter().collect()
+}
+
 fn build(_parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
     Plugin { profile_handler: Some(Arc::new(SingleProfileHandler)), ..Plugin::default() }
 }
 
-struct SingleProfileHandler;
+/// Handles the one profile there is.
+pub(super) struct SingleProfileHandler;
 
 impl ProfileHandler for SingleProfileHandler {
     fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]> {

@@ -7,7 +7,8 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use epp_framework::endpoint::{Freshness, Load};
+use epp_framework::endpoint::{Endpoint, Freshness, Load};
+use epp_framework::scheduling::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::PoolState;
@@ -50,6 +51,13 @@ struct DecisionJson<'a> {
     eligible: usize,
     profiles: Vec<ProfileJson<'a>>,
     picked: Vec<&'a str>,
+    companions: Vec<CompanionJson<'a>>,
+}
+
+#[derive(Serialize)]
+struct CompanionJson<'a> {
+    role: &'static str,
+    address: &'a str,
 }
 
 #[derive(Serialize)]
@@ -97,7 +105,12 @@ fn decision_json(record: &DecisionRecord, started: SystemTime) -> DecisionJson<'
         eligible: record.n_eligible,
         profiles: record.profiles().iter().map(profile_json).collect(),
         picked: record.picked.iter().map(|endpoint| endpoint.destination.as_str()).collect(),
+        companions: record.companions.iter().map(companion_json).collect(),
     }
+}
+
+fn companion_json((role, endpoint): &(Role, Arc<Endpoint>)) -> CompanionJson<'_> {
+    CompanionJson { role: role.name(), address: &endpoint.destination }
 }
 
 fn profile_json(profile: &ProfileRecord) -> ProfileJson<'_> {

@@ -274,15 +274,7 @@ impl<'a> Composer<'a> {
             self.problems.error(self.position_of(second), message);
         }
         match handlers.first() {
-            Some(&handler)
-                if n_profiles > 1 && self.instances[handler].plugin_type.name == DEFAULT_HANDLER =>
-            {
-                let message = format!("`{DEFAULT_HANDLER}` takes exactly one profile, found {n_profiles}");
-                let advice = self.other_handlers();
-                self.problems.error(self.position_of(handler), message + &advice);
-                None
-            }
-            Some(&handler) => Some(handler),
+            Some(&handler) => self.judge_profiles(handler).then_some(handler),
             None if n_profiles == 1 => self.inject(DEFAULT_HANDLER),
             None => {
                 // A plugin that could not be read may have been the handler.
@@ -294,6 +286,30 @@ impl<'a> Composer<'a> {
                 None
             }
         }
+    }
+
+    /// Names of the profiles; of a file that has none, that of the one that it gets.
+    fn profile_names(&self) -> Vec<&'a str> {
+        let config = self.config;
+        let names = config.profiles.iter().filter_map(|profile| profile.name.as_ref());
+        let names: Vec<_> = names.map(|name| name.value.as_str()).collect();
+        if config.profiles.is_empty() { vec![DEFAULT_PROFILE] } else { names }
+    }
+
+    /// Whether the profiles are such that `handler` can handle them; tells why they are not.
+    fn judge_profiles(&mut self, handler: usize) -> bool {
+        let names = self.profile_names();
+        // One without a name was told, and may be what is missing.
+        if names.len() < self.config.profiles.len() {
+            return false;
+        }
+        let plan = &self.instances[handler];
+        let wrong = (plan.plugin_type.judge_profiles)(&plan.parameters, &names);
+        let (type_name, at) = (plan.plugin_type.name, self.position_of(handler));
+        for wrong in &wrong {
+            self.problems.error(at, format!("`{type_name}` {wrong}"));
+        }
+        wrong.is_empty()
     }
 
     /// The picker of profiles that name none: the first declared one, else an injected one.
@@ -434,14 +450,16 @@ impl<'a> Composer<'a> {
         }
     }
 
+    fn is_referenced(&self, instance: usize) -> bool {
+        self.names.get(&self.instances[instance].name).is_none_or(|declared| declared.referenced)
+    }
+
     fn warn_of_unreferenced(&mut self) {
         for instance in 0..self.instances.len() {
-            let name = &self.instances[instance].name;
-            if !self.is_scheduling(instance)
-                || self.names.get(name).is_none_or(|declared| declared.referenced)
-            {
+            if !self.is_scheduling(instance) || self.is_referenced(instance) {
                 continue;
             }
+            let name = &self.instances[instance].name;
             let message = format!("plugin {} is in no scheduling profile", shown(name));
             self.problems.warning(self.position_of(instance), message);
         }

@@ -1,6 +1,7 @@
 //! The scheduler over fake filters and scorers, with the built-in picker and profile handler.
 
 mod fakes;
+mod splits;
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};

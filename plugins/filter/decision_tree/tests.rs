@@ -175,6 +175,6 @@ fn a_review_tells_of_useless_branches_and_of_trees_that_may_leave_nobody() {
             "inner" => Some((&TYPE, &inner)),
             _ => None,
         };
-        assert_eq!(review(&Review { parameters: &parameters, find: &find }), want, "{name}");
+        assert_eq!(review(&Review { parameters: &parameters, profiles: &["default"], find: &find }), want, "{name}");
     }
 }

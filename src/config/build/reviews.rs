@@ -30,13 +30,14 @@ impl Composer<'_> {
             self.review_filters(profile);
             self.review_scorers(profile);
         }
+        let named = self.profile_names();
         for instance in 0..self.instances.len() {
             let (plan, at) = (&self.instances[instance], self.position_of(instance));
             let find = |name: &str| {
                 let found = self.names.get(name)?.instance?;
                 Some((self.instances[found].plugin_type, &self.instances[found].parameters))
             };
-            let review = Review { parameters: &plan.parameters, find: &find };
+            let review = Review { parameters: &plan.parameters, profiles: &named, find: &find };
             for told in (plan.plugin_type.review)(&review) {
                 self.problems.warning(at, format!("plugin {}: {told}", shown(&plan.name)));
             }
@@ -47,6 +48,11 @@ impl Composer<'_> {
             if self.has(instance, Kind::Discovery) && discovery != Some(instance) {
                 let name = shown(&self.instances[instance].name);
                 let message = format!("plugin {name} does nothing, `dataLayer.discovery` does not name it");
+                self.problems.warning(at, message);
+            }
+            if self.has(instance, Kind::Decider) && !self.is_referenced(instance) {
+                let name = shown(&self.instances[instance].name);
+                let message = format!("plugin {name} does nothing, no profile handler refers to it");
                 self.problems.warning(at, message);
             }
             if self.has(instance, Kind::Parser) && !parsers.contains(&instance) {

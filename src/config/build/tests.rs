@@ -11,6 +11,7 @@ mod costs;
 mod envelope;
 mod flow_control;
 mod parameters;
+mod splits;
 mod trees;
 mod unknown;
 mod weights;
@@ -44,7 +45,13 @@ const TYPES: &[PluginType] = &[
     plugin_type("max-score-picker", &[Kind::Picker], &[integer("maxNumOfEndpoints", 1, i64::MIN, 100)]),
     plugin_type("random-picker", &[Kind::Picker], &[]),
     plugin_type("header-filter", &[Kind::Filter], &[]),
-    plugin_type("single-profile-handler", &[Kind::ProfileHandler], &[]),
+    PluginType {
+        judge_profiles: |_, profiles| match profiles {
+            [_] => Vec::new(),
+            _ => vec![format!("takes exactly one profile, found {}", profiles.len())],
+        },
+        ..plugin_type("single-profile-handler", &[Kind::ProfileHandler], &[])
+    },
     plugin_type("other-profile-handler", &[Kind::ProfileHandler], &[]),
     plugin_type("parser", &[], &[]),
 ];

@@ -72,6 +72,11 @@ impl Rig {
         scheduler.decide(&occasion, scratch, rng, recorder)
     }
 
+    /// Makes endpoints stale: their scrapes fail.
+    pub(super) fn fail(&self, indices: &[usize]) {
+        indices.iter().for_each(|&index| self.pool.endpoints[index].store_scrape_failing());
+    }
+
     /// The record of the last decision.
     pub(super) fn record(&self) -> DecisionRecord {
         self.recorder.last(1, None).remove(0)
