@@ -13,6 +13,7 @@ mod config_commands;
 mod config_schema;
 mod costs;
 mod destination;
+mod disagg;
 mod envoy_harness;
 mod gateway;
 mod health;

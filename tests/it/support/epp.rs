@@ -22,6 +22,8 @@ use crate::support::{Protocol, client, eventually, leash};
 pub(crate) struct EppSetup {
     /// Members of the pool, named `server-0`, `server-1` …
     pub(crate) endpoints: Vec<SocketAddr>,
+    /// What each of them is for, as the label `llm-d.ai/role`; those beyond this list, or with an empty text, say nothing.
+    pub(crate) roles: Vec<&'static str>,
     /// The configuration file; the seeds' unless said.
     pub(crate) config: String,
     /// Whether `ext_proc` speaks TLS.
@@ -48,7 +50,8 @@ impl EppSetup {
     pub(crate) fn new(endpoints: &[SocketAddr]) -> Self {
         let config = super::hermetic::SEED_CONFIG.to_owned();
         let endpoints = endpoints.to_vec();
-        Self { endpoints, config, secure: false, args: Vec::new(), env: Vec::new(), cluster: None }
+        let (roles, args, env) = (Vec::new(), Vec::new(), Vec::new());
+        Self { endpoints, roles, config, secure: false, args, env, cluster: None }
     }
 
     /// The seeds' configuration over a pool of a Kubernetes API, in clear text.
@@ -83,7 +86,7 @@ impl Epp {
     pub(crate) async fn with(setup: EppSetup) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         fs::write(folder.path().join("config.yaml"), &setup.config).expect("the folder is ours");
-        fs::write(folder.path().join("endpoints.yaml"), endpoints_yaml(&setup.endpoints))
+        fs::write(folder.path().join("endpoints.yaml"), with_roles(&setup.endpoints, &setup.roles))
             .expect("the folder is ours");
         let leash = spawn(folder.path(), &setup);
         let nowhere = ([127, 0, 0, 1], 0).into();
@@ -225,8 +228,15 @@ impl Drop for Epp {
 
 /// An endpoints file with these members.
 pub(crate) fn endpoints_yaml(endpoints: &[SocketAddr]) -> String {
+    with_roles(endpoints, &[])
+}
+
+/// The same with what each of them is for; see [`EppSetup::roles`].
+pub(crate) fn with_roles(endpoints: &[SocketAddr], roles: &[&str]) -> String {
     let entry = |(n, at): (usize, &SocketAddr)| {
-        format!("- {{name: server-{n}, address: \"{}\", port: {}}}\n", at.ip(), at.port())
+        let role = roles.get(n).filter(|role| !role.is_empty());
+        let labels = role.map_or(String::new(), |role| format!(", labels: {{llm-d.ai/role: {role}}}"));
+        format!("- {{name: server-{n}, address: \"{}\", port: {}{labels}}}\n", at.ip(), at.port())
     };
     let entries: String = endpoints.iter().enumerate().map(entry).collect();
     if entries.is_empty() { "endpoints: []\n".to_owned() } else { format!("endpoints:\n{entries}") }
