@@ -2,9 +2,8 @@
 
 use divan::counter::BytesCount;
 use divan::{Bencher, black_box};
-use epp::scrape::engine::MetricSpecs;
 use epp::scrape::mapping::EngineMapping;
-use epp::scrape::spec::MetricSpec;
+use epp_framework::metric_spec::{MetricSpec, MetricSpecs};
 
 const FULL: &[u8] = include_bytes!("../tests/it/fixtures/real_vllm/metrics-loaded.prom");
 const FILTERED: &[u8] = include_bytes!("../tests/it/fixtures/real_vllm/metrics-filtered.prom");
@@ -42,10 +41,7 @@ fn read_tritons_page_by_labels(bencher: Bencher<'_, '_>) {
         waiting: spec("nv_trt_llm_request_metrics{request_type=waiting}"),
         running: spec("nv_trt_llm_request_metrics{request_type=scheduled}"),
         kv_used: spec("nv_trt_llm_kv_cache_block_metrics{kv_cache_block_type=fraction}"),
-        lora: None,
-        cache_config: None,
-        block_size: None,
-        num_blocks: None,
+        ..MetricSpecs::default()
     });
     bencher.counter(BytesCount::of_slice(TRITON)).bench(|| mapping.read(black_box(TRITON)));
 }

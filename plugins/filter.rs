@@ -2,6 +2,7 @@
 
 pub(crate) mod by_label;
 pub(crate) mod decision_tree;
+pub(crate) mod endpoint_attribute;
 pub(crate) mod header_based_testing;
 pub(crate) mod label_selector;
 pub(crate) mod least_kv_cache;
@@ -11,4 +12,5 @@ pub(crate) mod low_queue;
 pub(crate) mod prefix_cache_affinity;
 pub(crate) mod role;
 pub(crate) mod session_affinity;
+pub(crate) mod topology_affinity;
 pub(crate) mod utilization;

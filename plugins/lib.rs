@@ -4,8 +4,11 @@
 //! the table and those parts that benches and the server's edges drive.
 
 mod admission;
+mod attribute;
+mod data_source;
 mod decider;
 mod discovery;
+mod extractor;
 mod filter;
 mod flow;
 pub mod identity;
@@ -106,6 +109,19 @@ pub const BUILT_IN: &[PluginType] = &[
     responder::served_verifier::TYPE,
     reporter::llm_request_costs::TYPE,
     reporter::request_attribute::TYPE,
+    data_source::metrics::TYPE,
+    data_source::models::TYPE,
+    data_source::dcgm::TYPE,
+    data_source::events::OBJECTS,
+    data_source::events::ENDPOINTS,
+    extractor::core_metrics::TYPE,
+    extractor::models::TYPE,
+    extractor::dcgm::TYPE,
+    extractor::topology::TYPE,
+    filter::endpoint_attribute::TYPE,
+    filter::topology_affinity::TYPE,
+    scorer::endpoint_attribute::TYPE,
+    scorer::topology_affinity::TYPE,
 ];
 
 #[cfg(test)]
@@ -127,6 +143,12 @@ mod tests {
             let required = match built_in.name {
                 "decision-tree-filter" => r#"{"current": {"pluginRef": "f"}}"#,
                 "priority-holdback-policy" => r#"{"minCeiling": 0.5}"#,
+                "endpoint-attribute-filter" => {
+                    r#"{"attribute": "a", "algorithm": {"type": "threshold", "threshold": {"operator": "Equal"}}}"#
+                }
+                "endpoint-attribute-scorer" => {
+                    r#"{"attributeKey": "a", "algorithm": {"type": "linear_lower_is_better"}}"#
+                }
                 "file-discovery" => r#"{"path": "endpoints.yaml"}"#,
                 "request-attribute-reporter" => {
                     r#"{"attributes": [{"key": {"name": "n"}, "expression": "1"}]}"#
@@ -134,6 +156,11 @@ mod tests {
                 _ => "{}",
             };
             let plugin = built_with(built_in, required, &references);
+            let declares = |of: fn(&Kind) -> bool| built_in.kinds.iter().any(of);
+            let sources = declares(|kind| matches!(kind, Kind::DataSource(_)));
+            assert_eq!(plugin.data_source.is_some(), sources, "{}", built_in.name);
+            let extractors = declares(|kind| matches!(kind, Kind::Extractor(_)));
+            assert_eq!(plugin.extractor.is_some(), extractors, "{}", built_in.name);
             for (kind, has) in [
                 (Kind::Filter, plugin.filter.is_some()),
                 (Kind::Scorer, plugin.scorer.is_some()),

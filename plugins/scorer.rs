@@ -2,6 +2,7 @@
 
 pub(crate) mod active_request;
 pub(crate) mod context_length_aware;
+pub(crate) mod endpoint_attribute;
 pub(crate) mod header_label_affinity;
 pub(crate) mod kv_cache_utilization;
 pub(crate) mod load_aware;
@@ -14,3 +15,4 @@ mod range;
 pub(crate) mod running_requests_size;
 pub(crate) mod session_affinity;
 pub(crate) mod token_load;
+pub(crate) mod topology_affinity;

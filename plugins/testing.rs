@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use epp_framework::attribute::{AttributeKey, AttributeValue};
 use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta, FixedMeta, Load};
 use epp_framework::lifecycle::{Admitter, Denied, Hook, Producer};
 use epp_framework::lora::LoraAdapters;
@@ -75,6 +76,15 @@ impl Pool {
         pool
     }
 
+    /// Makes a pool with one endpoint for each number, which is its attribute `key`, if it is there.
+    pub(crate) fn with_numbers(key: AttributeKey, numbers: &[Option<f64>]) -> Self {
+        let pool = Self::new(numbers.iter().map(|_| Load::default()));
+        for (endpoint, number) in pool.snapshot.endpoints.iter().zip(numbers) {
+            endpoint.store_attributes(&[(key, number.map(AttributeValue::Number))]);
+        }
+        pool
+    }
+
     /// Makes `labels` those of the endpoint at `index`.
     pub(crate) fn label<'a>(&self, index: usize, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
         let endpoint = &self.snapshot.endpoints[index];
@@ -92,6 +102,17 @@ impl Pool {
     pub(crate) fn only(mut self, indices: &[u32]) -> Self {
         self.eligible = indices.to_vec();
         self
+    }
+
+    /// Makes a pool with one endpoint for each place (`host/rack/zone/region`), which is its attribute `key`, unless it is
+    /// empty.
+    pub(crate) fn with_places(key: AttributeKey, places: &[&str]) -> Self {
+        let pool = Self::new(places.iter().map(|_| Load::default()));
+        for (endpoint, place) in pool.snapshot.endpoints.iter().zip(places) {
+            let words = place.split('/').map(str::to_owned).collect();
+            endpoint.store_attributes(&[(key, (!place.is_empty()).then_some(AttributeValue::Words(words)))]);
+        }
+        pool
     }
 
     /// Puts another endpoint into the slot of the one at `index`.

@@ -1,5 +1,5 @@
-//! HTTP on the metrics port: [`router`], `/metrics` and the debug pages `/debug/config`, `/debug/decisions` and
-//! `/debug/log-level`.
+//! HTTP on the metrics port: [`router`], `/metrics` and the debug pages `/debug/config`, `/debug/decisions`,
+//! `/debug/endpoints` and `/debug/log-level`.
 //!
 //! Who may read them is said by flags ([`access`]) and seen to by a [`Guard`] for either kind of page.
 
@@ -7,6 +7,7 @@ pub mod access;
 mod config;
 mod decisions;
 pub mod digest;
+mod endpoints;
 pub mod guard;
 mod log_level;
 pub mod review_cache;
@@ -41,6 +42,7 @@ pub fn router(pool: Arc<PoolState>, standing: Arc<ConfigStanding>, guards: Guard
         let log_level = get(log_level::show).post(log_level::set).layer(DefaultBodyLimit::max(1024));
         let config = get(config::show).with_state((pool.clone(), standing));
         let debug = Router::new().route("/debug/decisions", get(decisions::show));
+        let debug = debug.route("/debug/endpoints", get(endpoints::show));
         let debug = debug.route("/debug/log-level", log_level).route("/debug/config", config);
         pages = pages.merge(guarded(debug, guard));
     }

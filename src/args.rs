@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use epp_framework::metric_spec::MetricSpecs;
 
 use self::selector::{LabelSelector, TargetPorts};
 use crate::commands::config::ConfigTool;
@@ -24,7 +25,6 @@ use crate::compat::Compat;
 use crate::ext_proc::destination::{DESTINATION, DestinationHint, HintError, NAMESPACE};
 use crate::ext_proc::extractor::{MODEL_HEADERS, ModelHeaders};
 use crate::scrape::Scheme;
-use crate::scrape::engine::MetricSpecs;
 use crate::scrape::spec::SpecFlag;
 use crate::sim::args::SimArgs;
 use crate::telemetry::time::TimeEncoding;
@@ -364,8 +364,7 @@ impl ScrapingArgs {
             kv_used: self.kv_cache_usage_percentage_metric.0.clone(),
             lora: self.lora_info_metric.0.clone(),
             cache_config: self.cache_info_metric.0.clone(),
-            block_size: None,
-            num_blocks: None,
+            ..MetricSpecs::default()
         }
     }
 

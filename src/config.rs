@@ -4,6 +4,7 @@
 //! the plugins and profiles mean, which defaults apply and whether references resolve is left to [`build`].
 
 pub mod build;
+mod data_layer;
 pub mod diff;
 pub mod document;
 pub mod effective;
@@ -17,6 +18,8 @@ pub mod reload;
 pub mod report;
 pub mod schema;
 pub mod standing;
+
+use std::time::Duration;
 
 use crate::config::flow_control::FlowControl;
 use crate::config::node::{Fields, Node, Value};
@@ -112,8 +115,8 @@ pub struct EndpointPickerConfig {
     pub plugins: Vec<PluginSpec>,
     /// `schedulingProfiles`, in file order; empty means that one is synthesized.
     pub profiles: Vec<ProfileSpec>,
-    /// Name of the plugin that lists the pool's endpoints, from `dataLayer.discovery`.
-    pub discovery: Option<Located<String>>,
+    /// `dataLayer`; `None` where the file has none.
+    pub data_layer: Option<DataLayerSpec>,
     /// Names of the parsers, from `requestHandler.parsers`; empty means the default ones.
     pub parsers: Vec<Located<String>>,
     /// `flowControl`, and the older `saturationDetector`.
@@ -162,6 +165,32 @@ pub struct PluginRef {
     pub weight: Option<Located<f64>>,
 }
 
+/// `dataLayer`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataLayerSpec {
+    /// Where it is written.
+    pub at: Position,
+    /// Name of the plugin that lists the pool's endpoints, from `discovery`.
+    pub discovery: Option<Located<String>>,
+    /// `sources`, in file order.
+    pub sources: Vec<SourceSpec>,
+    /// `injectDefaults`; `None` where it is not said.
+    pub inject_defaults: Option<bool>,
+    /// Whether it has fields that only llm-d knows.
+    pub is_llm_d: bool,
+}
+
+/// One entry of `dataLayer.sources`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceSpec {
+    /// `pluginRef`.
+    pub name: Located<String>,
+    /// `interval`, where it is said.
+    pub interval: Option<Duration>,
+    /// `extractors`, by their `pluginRef`s, in file order.
+    pub extractors: Vec<Located<String>>,
+}
+
 /// Reads a file. `None` only where there is nothing that could be composed; an empty text is [`DEFAULT_CONFIG`].
 pub fn read(text: &str) -> (Option<EndpointPickerConfig>, Vec<Problem>) {
     let mut problems = Problems::default();
@@ -202,9 +231,9 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
     let gates = fields.get("featureGates");
     let gates = gates.map(|node| envelope::read_feature_gates(node, problems)).unwrap_or_default();
     let flow_control = flow_control::read(&fields, problems);
-    let discovery = fields.get("dataLayer").and_then(|node| envelope::read_data_layer(node, problems));
+    let data_layer = fields.get("dataLayer").and_then(|node| data_layer::read(node, problems));
     let parsers = envelope::read_parsers(&fields, problems);
-    Some(EndpointPickerConfig { api_version, gates, plugins, profiles, discovery, parsers, flow_control })
+    Some(EndpointPickerConfig { api_version, gates, plugins, profiles, data_layer, parsers, flow_control })
 }
 
 fn read_api_version(fields: &Fields<'_>, problems: &mut Problems) -> ApiVersion {

@@ -32,6 +32,7 @@ pub mod ticket;
 pub mod ext_proc;
 
 // know the pool
+pub mod data_layer;
 pub mod datastore;
 pub mod discovery;
 pub mod scrape;

@@ -10,6 +10,7 @@ mod parsers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use epp_framework::data::Extractor;
 use epp_framework::endpoint::EndpointId;
 use epp_framework::lifecycle::{
     Admitter, AnswerFacts, Answered, Denied, Hook, Observer, PrefixHit, PrefixReport, Producer, Report,
@@ -24,7 +25,8 @@ use epp_framework::slot::SlotNames;
 use prometheus::HistogramVec;
 use rand::rngs::SmallRng;
 
-use crate::config::build::{Composition, InstancePlan, ProfilePlan};
+use crate::config::build::{Composition, InstancePlan, ProfilePlan, SourcePlan};
+use crate::data_layer::{DataLayer, Source};
 use crate::scheduling::{Costs, Occasion, Profile, Scheduler, WeightedScorer};
 use crate::stopwatch::{Step, Stopwatch, timed};
 use durations::Durations;
@@ -63,6 +65,8 @@ pub struct Pipeline {
     request_headers: Vec<Arc<str>>,
     /// Where the endpoints of the pool are listed, if the configuration says it.
     pub discovery: Option<Discovery>,
+    /// Where data on endpoints comes from.
+    pub data_layer: Arc<DataLayer>,
 }
 
 impl Pipeline {
@@ -92,8 +96,10 @@ impl Pipeline {
         let parser = |&at: &usize| instances[at].plugin.parser.clone().expect("checked when composed");
         let parsers = Parsers::new(composition.parsers.iter().map(parser).collect());
         let discovery = composition.discovery.and_then(|at| instances[at].plugin.discovery.clone());
+        let data_layer = Arc::new(data_layer(composition, &instances));
         Self {
             steps: steps(composition, &instances),
+            data_layer,
             durations: Durations::default(),
             producers: those_with(&instances, |plugin| &plugin.producer),
             observers: those_with(&instances, |plugin| &plugin.observer),
@@ -259,6 +265,24 @@ fn build_instances(
         }));
     }
     built.into_iter().map(|instance| instance.expect("the build order names every instance")).collect()
+}
+
+/// The sources that a configuration lists, and every extractor that needs none.
+fn data_layer(composition: &Composition, instances: &[Instance]) -> DataLayer {
+    let extractor = |&at: &usize| instances[at].plugin.extractor.clone();
+    let source = |plan: &SourcePlan| {
+        let Instance { name, type_name, plugin, .. } = &instances[plan.source];
+        let mut extractors: Vec<_> = plan.extractors.iter().filter_map(extractor).collect();
+        extractors.retain(|extractor| !matches!(extractor, Extractor::Place(_) | Extractor::Other));
+        let mut source = Source::new(name, type_name, plugin.data_source.as_ref()?, extractors)?;
+        source.page.interval = plan.interval.or(source.page.interval);
+        Some(source)
+    };
+    let places = instances.iter().filter_map(|instance| match &instance.plugin.extractor {
+        Some(Extractor::Place(place)) => Some(place.clone()),
+        _ => None,
+    });
+    DataLayer { sources: composition.sources.iter().filter_map(source).collect(), places: places.collect() }
 }
 
 /// Which instance does which step, with the positions that [`Pipeline::build`] gives out.

@@ -19,8 +19,10 @@ use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use smallvec::SmallVec;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::data_layer::DataLayer;
 use crate::datastore::Store;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
@@ -47,6 +49,7 @@ pub struct PoolState {
     pub staleness: Duration,
     decision_timeout: Duration,
     pipeline: ArcSwap<Pipeline>,
+    data_layer: watch::Sender<Arc<DataLayer>>,
     deciding: Mutex<Deciding>,
 }
 
@@ -97,6 +100,7 @@ impl PoolState {
     pub fn new(parts: PoolParts, clock: Clock, build: impl FnOnce(&SlotNames) -> Pipeline) -> Self {
         let slots = SlotNames::default();
         let pipeline = ArcSwap::from_pointee(build(&slots).observed_in(&parts.metrics.plugins));
+        let data_layer = watch::Sender::new(pipeline.load().data_layer.clone());
         let rng = SmallRng::seed_from_u64(parts.seed);
         Self {
             name: parts.name,
@@ -108,6 +112,7 @@ impl PoolState {
             staleness: parts.staleness,
             decision_timeout: parts.decision_timeout,
             pipeline,
+            data_layer,
             deciding: Mutex::new(Deciding {
                 scratch: Scratch::new(parts.emit_scores),
                 recorder: Recorder::default(),
@@ -124,7 +129,13 @@ impl PoolState {
     /// Lets new requests begin with another pipeline; those under way keep theirs.
     pub fn swap_pipeline(&self, pipeline: Pipeline) {
         let pipeline = Arc::new(pipeline.observed_in(&self.metrics.plugins));
+        self.data_layer.send_replace(pipeline.data_layer.clone());
         self.pipeline.swap(pipeline.clone()).retire(&pipeline, &self.metrics.plugins);
+    }
+
+    /// Where data on endpoints comes from, as it changes.
+    pub fn watch_data_layer(&self) -> watch::Receiver<Arc<DataLayer>> {
+        self.data_layer.subscribe()
     }
 
     /// Decides where a request goes; see [`scheduling`].

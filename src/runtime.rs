@@ -162,10 +162,10 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
             tasks.spawn(async move { ("hangups", reload::run_without_file(hangup).await) });
         }
     }
-    let scraper = scraper(&args, &metrics, clock)?;
-    let snapshots = store.watch();
+    let scraper = scraper(&args, &pool, clock)?;
+    let (snapshots, layers) = (store.watch(), pool.watch_data_layer());
     tasks.spawn(async move {
-        scraper.run(snapshots).await;
+        scraper.run(snapshots, layers).await;
         ("scraper", Ok(()))
     });
     let parts = Parts { pool, standing, tls, admin, candidate };
@@ -191,7 +191,7 @@ fn configuration(
     })
 }
 
-fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<Scraper> {
+fn scraper(args: &ServeArgs, pool: &PoolState, clock: Clock) -> anyhow::Result<Scraper> {
     let interval = args.scraping.refresh_metrics_interval.max(MIN_SCRAPE_INTERVAL);
     if interval != args.scraping.refresh_metrics_interval {
         tracing::warn!(?interval, "--refresh-metrics-interval is raised to the least that is sensible");
@@ -200,13 +200,15 @@ fn scraper(args: &ServeArgs, metrics: &Metrics, clock: Clock) -> anyhow::Result<
     let settings = ScrapeSettings {
         interval,
         scheme: args.scraping.scheme(),
+        verify: !args.scraping.model_server_metrics_https_insecure_skip_verify,
         path: args.scraping.model_server_metrics_path.clone(),
         port: (port != 0).then_some(port),
         specs: args.scraping.specs(),
         seed: rand::random(),
         ..ScrapeSettings::default()
     };
-    Ok(Scraper::build(settings, clock, ScrapeMetrics::register(metrics.registry())?)?)
+    let metrics = ScrapeMetrics::register(pool.metrics.registry())?;
+    Ok(Scraper::build(settings, &pool.pipeline().data_layer, clock, metrics)?)
 }
 
 /// What a request may cost.

@@ -1,18 +1,23 @@
-//! Keeps the gauges of every endpoint fresh: one polling task per endpoint of the snapshot.
+//! Keeps what is known of every endpoint fresh: one polling task per source of data and endpoint of the snapshot.
 //!
-//! Entry point: [`Scraper::run`]. Tasks follow the snapshots; one that panics is started anew. What one poll does is
-//! in `poll`, what a page means in [`mapping`], by the names that [`engine`] tells. Which endpoints exist, and how old is
-//! too old, is decided elsewhere.
+//! Entry point: [`Scraper::run`]. Tasks follow the snapshots, sources the configuration's data layer; a task that panics is
+//! started anew. What one poll does is in `poll` and `attributes`, what a metrics page means in [`mapping`], by the names
+//! that [`engine`] tells. Which endpoints exist, and how old is too old, is decided elsewhere.
 
+mod attributes;
 mod connection;
 pub mod engine;
 pub mod exposition;
 mod fetch;
 mod filter;
+mod gpu;
 pub mod mapping;
 mod metrics;
+mod models;
+mod places;
 mod poll;
 mod reading;
+mod source;
 pub mod spec;
 mod standing;
 mod tasks;
@@ -25,17 +30,16 @@ mod trust;
 use std::sync::Arc;
 use std::time::Duration;
 
+use epp_framework::metric_spec::MetricSpecs;
 use epp_framework::snapshot::Snapshot;
 use tokio::sync::watch;
-use tracing::error;
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::{error, warn};
 
-use self::engine::MetricSpecs;
-use self::fetch::PageClient;
 pub use self::metrics::ScrapeMetrics;
-use self::poll::{Poller, Surroundings};
-use self::reading::Readings;
-use self::tasks::EndpointTasks;
+use self::source::{Common, Prepared};
 use crate::clock::Clock;
+use crate::data_layer::{DataLayer, Source};
 
 /// The protocol of metrics pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,8 @@ pub struct ScrapeSettings {
     pub timeout: Duration,
     /// Protocol of the page.
     pub scheme: Scheme,
+    /// Whether certificates are verified where TLS is asked for elsewhere.
+    pub verify: bool,
     /// Path of the page; begins with `/`.
     pub path: String,
     /// Port of the page; `None` is the port that traffic goes to.
@@ -80,9 +86,10 @@ impl Default for ScrapeSettings {
             interval: Duration::from_millis(50),
             timeout: Duration::from_secs(1),
             scheme: Scheme::Http,
+            verify: false,
             path: "/metrics".to_owned(),
             port: None,
-            specs: MetricSpecs::default(),
+            specs: engine::vllm(),
             max_page_bytes: 8 << 20,
             failures_until_stale: 3,
             filter_recheck: Duration::from_secs(60),
@@ -95,11 +102,15 @@ impl Default for ScrapeSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum ScrapeError {
     /// The path is none.
-    #[error("--model-server-metrics-path: expected a path as in a URL, beginning with `/`, found `{0}`")]
+    #[error(
+        "--model-server-metrics-path, or `path` of a data source: expected a path as in a URL, beginning with `/`, found \
+         `{0}`"
+    )]
     Path(String),
     /// Certificates are to be verified, but against nothing.
     #[error(
-        "--model-server-metrics-https-insecure-skip-verify=false: expected root certificates in the system's place \
+        "--model-server-metrics-https-insecure-skip-verify=false, or `insecureSkipVerify: false` of a data source: \
+         expected root certificates in the system's place \
          for them, or in the file that SSL_CERT_FILE names, found none"
     )]
     NoRoots,
@@ -107,41 +118,107 @@ pub enum ScrapeError {
 
 /// Scrapes the endpoints of one pool.
 pub struct Scraper {
-    surroundings: Arc<Surroundings>,
+    common: Common,
+    layer: DataLayer,
+    prepared: Vec<(Source, Prepared)>,
 }
 
 impl Scraper {
-    /// Builds a scraper; `clock` must be the one that endpoints are sampled by.
+    /// Builds a scraper that begins with `layer`; `clock` must be the one that endpoints are sampled by.
     pub fn build(
         settings: ScrapeSettings,
+        layer: &DataLayer,
         clock: Clock,
         metrics: ScrapeMetrics,
     ) -> Result<Self, ScrapeError> {
-        let readings = Readings::build(&settings)?;
-        let client = PageClient::build(settings.scheme, settings.timeout, settings.max_page_bytes)?;
-        let surroundings = Surroundings { settings, readings, client, clock, metrics };
-        Ok(Self { surroundings: Arc::new(surroundings) })
+        let common = Common { flags: settings, clock, metrics };
+        let prepared = prepare(layer.sources.iter(), &common)?;
+        Ok(Self { layer: layer.clone(), prepared, common })
     }
 
-    /// Scrapes the endpoints of the newest snapshot until the sender of `snapshots` is gone or the future is dropped.
-    pub async fn run(self, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
-        let start = |endpoint| Poller::new(endpoint, Arc::clone(&self.surroundings)).run();
-        let mut tasks = EndpointTasks::new(start);
+    /// Polls the endpoints of the newest snapshot, by the newest data layer, until the sender of either is gone or the
+    /// future is dropped. Sources that a new data layer has as well are polled on.
+    pub async fn run(
+        self,
+        mut snapshots: watch::Receiver<Arc<Snapshot>>,
+        mut layers: watch::Receiver<Arc<DataLayer>>,
+    ) {
+        let Self { common, mut layer, prepared } = self;
+        let mut sources =
+            Sources { tasks: JoinSet::new(), running: Vec::new(), snapshots: snapshots.clone() };
+        sources.start(prepared);
         loop {
+            let newest = Arc::clone(&layers.borrow_and_update());
             let snapshot = Arc::clone(&snapshots.borrow_and_update());
-            tasks.reconcile(&snapshot.endpoints);
-            // Both arms are cancel-safe: neither takes a change or an end without being selected.
-            tokio::select! {
-                changed = snapshots.changed() => {
-                    if changed.is_err() {
-                        return;
+            if *newest != layer {
+                let missing = newest.sources.iter().filter(|source| !layer.sources.contains(source));
+                match prepare(missing, &common) {
+                    Ok(prepared) => {
+                        sources.stop_others(&newest);
+                        sources.start(prepared);
+                        places::forget(&layer.places, &snapshot);
+                        layer = DataLayer::clone(&newest);
                     }
-                }
-                endpoint = tasks.restart_panicked() => {
-                    self.surroundings.metrics.task_restarts.inc();
-                    error!(?endpoint, "scrape task panicked and is started anew");
+                    Err(problem) => error!(%problem, "data layer refused; the one before goes on"),
                 }
             }
+            places::tell(&layer.places, &snapshot);
+            if layer.sources.iter().all(|source| source.engine().is_none()) {
+                // Nobody will ever say how loaded they are.
+                snapshot.endpoints.iter().for_each(|endpoint| endpoint.store_no_metrics());
+            }
+            let gone = tokio::select! {
+                changed = snapshots.changed() => changed.is_err(),
+                changed = layers.changed() => changed.is_err(),
+            };
+            if gone {
+                return;
+            }
         }
+    }
+}
+
+/// Makes sources ready, and says which flags they outdo.
+fn prepare<'s>(
+    sources: impl Iterator<Item = &'s Source>,
+    common: &Common,
+) -> Result<Vec<(Source, Prepared)>, ScrapeError> {
+    let prepared: Vec<_> = sources
+        .map(|source| Ok((source.clone(), Prepared::of(source, common)?)))
+        .collect::<Result<_, ScrapeError>>()?;
+    for (source, _) in &prepared {
+        for flag in source::outdone_flags(&common.flags, source) {
+            let plugin = source.name.as_str();
+            warn!(flag, plugin, "the flag does not count, the configuration's data layer says otherwise");
+        }
+    }
+    Ok(prepared)
+}
+
+/// The sources that are polled, a task for each, which has the tasks of its endpoints.
+struct Sources {
+    tasks: JoinSet<()>,
+    running: Vec<(Source, AbortHandle)>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Sources {
+    fn start(&mut self, prepared: Vec<(Source, Prepared)>) {
+        for (source, prepared) in prepared {
+            let task = self.tasks.spawn(prepared.run(self.snapshots.clone()));
+            self.running.push((source, task));
+        }
+    }
+
+    /// Stops those that `layer` does not have.
+    fn stop_others(&mut self, layer: &DataLayer) {
+        self.running.retain(|(source, task)| {
+            let stays = layer.sources.contains(source);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        while self.tasks.try_join_next().is_some() {}
     }
 }

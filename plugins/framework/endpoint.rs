@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::attribute::{Attributes, Told};
 use crate::lora::LoraAdapters;
 use crate::time::Timestamp;
 
@@ -190,6 +191,7 @@ pub struct Endpoint {
     scraped: Scraped,
     dispatched: Dispatched,
     lora: ArcSwap<LoraAdapters>,
+    attributes: ArcSwap<Attributes>,
     labels: ArcSwap<BTreeMap<String, String>>,
 }
 
@@ -221,6 +223,7 @@ impl Endpoint {
             scraped,
             dispatched: Dispatched::default(),
             lora: ArcSwap::default(),
+            attributes: ArcSwap::default(),
             labels: ArcSwap::from_pointee(labels),
         }
     }
@@ -326,6 +329,18 @@ impl Endpoint {
         let adapters = adapters.normalized();
         if **self.lora.load() != adapters {
             self.lora.store(Arc::new(adapters));
+        }
+    }
+
+    /// What sources of data say of it now; take them once per use.
+    pub fn attributes(&self) -> arc_swap::Guard<Arc<Attributes>> {
+        self.attributes.load()
+    }
+
+    /// Takes over what one source says now of the attributes that are its; those of others stay.
+    pub fn store_attributes(&self, told: &[Told]) {
+        if !self.attributes.load().say(told) {
+            self.attributes.rcu(|before| before.with(told));
         }
     }
 

@@ -18,9 +18,12 @@
 //!     [`PluginType`](plugin::PluginType).
 
 pub mod answer;
+pub mod attribute;
+pub mod data;
 pub mod endpoint;
 pub mod lifecycle;
 pub mod lora;
+pub mod metric_spec;
 pub mod parameters;
 pub mod parsing;
 pub mod plugin;

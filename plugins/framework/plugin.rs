@@ -5,6 +5,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::attribute::AttributeKey;
+use crate::data::{AttributeKeys, DataSource, Extractor, Payload};
 use crate::lifecycle::{Admitter, Estimator, Observer, PrefixReport, Producer, Reporter, Responder};
 use crate::parameters::{Parameter, Parameters};
 use crate::parsing::Parser;
@@ -47,6 +49,10 @@ pub struct Plugin {
     pub responder: Option<Arc<dyn Responder>>,
     /// Says what a request costs; the first one of a configuration counts.
     pub estimator: Option<Arc<dyn Estimator>>,
+    /// Says where data on endpoints comes from; used if the configuration's data layer lists it.
+    pub data_source: Option<DataSource>,
+    /// Says what is taken out of such data; used if the data layer lists it, or if it needs no source.
+    pub extractor: Option<Extractor>,
     /// Headers, in lower case, that it reads from [`InferenceRequest`](crate::request::InferenceRequest); others are
     /// not there.
     pub request_headers: Vec<String>,
@@ -246,6 +252,10 @@ pub enum Kind {
     UsageLimitPolicy,
     /// Leaves values of this kind on requests.
     Produces(Data),
+    /// See [`Plugin::data_source`].
+    DataSource(Payload),
+    /// See [`Plugin::extractor`].
+    Extractor(Payload),
 }
 
 impl Kind {
@@ -272,6 +282,12 @@ impl Kind {
             Self::Produces(Data::SessionId) => "producer of session ids",
             Self::Produces(Data::AgentId) => "producer of agent identities",
             Self::Produces(Data::Tokens) => "producer of tokens",
+            Self::DataSource(Payload::Metrics) => "source of metrics",
+            Self::DataSource(Payload::Models) => "source of models",
+            Self::DataSource(Payload::Events) => "source of events",
+            Self::Extractor(Payload::Metrics) => "extractor of metrics",
+            Self::Extractor(Payload::Models) => "extractor of models",
+            Self::Extractor(Payload::Events) => "extractor of events",
         }
     }
 }
@@ -304,6 +320,22 @@ impl<'a> BuildContext<'a> {
     /// The slot that `producer`, the name of an instance, fills with a `T`.
     pub fn slot_of<T: std::any::Any>(&self, producer: &str) -> RequestSlot<T> {
         self.slots.request_slot(producer)
+    }
+
+    /// The attribute that `producer` leaves on endpoints as `name`.
+    pub fn attribute(&self, producer: &str, name: &str) -> AttributeKey {
+        self.slots.attribute(producer, name)
+    }
+
+    /// The attribute that this instance, which is of type `type_name`, leaves on endpoints as `name`. It is found under
+    /// the instance's name and under its type.
+    pub fn own_attribute(&self, type_name: &str, name: &str) -> AttributeKeys {
+        let mut keys = AttributeKeys::new();
+        keys.push(self.attribute(self.name, name));
+        if self.name != type_name {
+            keys.push(self.attribute(type_name, name));
+        }
+        keys
     }
 
     /// The filter that a parameter refers to by `name`.

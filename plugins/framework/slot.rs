@@ -1,7 +1,7 @@
-//! Typed values that one plugin leaves on a request for another.
+//! Typed values that one plugin leaves on a request for another, and the names that they are left under.
 //!
 //! A slot is interned by producer name and type in the pool's [`SlotNames`], so it keeps its identity across
-//! configuration reloads.
+//! configuration reloads. So is the key of an endpoint's [attribute](crate::attribute), by producer and name.
 
 use std::any::{Any, TypeId};
 use std::marker::PhantomData;
@@ -9,6 +9,7 @@ use std::marker::PhantomData;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use crate::attribute::AttributeKey;
 use crate::request::InferenceRequest;
 
 /// A place on every request for one value of type `T`.
@@ -50,21 +51,38 @@ impl std::fmt::Debug for SlotValues {
     }
 }
 
-/// The slots of one pool, by producer name and type; lives as long as the pool.
+/// The slots of one pool, by producer name and type, and the attributes of its endpoints, by producer and name; lives as
+/// long as the pool.
 #[derive(Default)]
-pub struct SlotNames(Mutex<Vec<(String, TypeId)>>);
+pub struct SlotNames {
+    requests: Mutex<Vec<(String, TypeId)>>,
+    attributes: Mutex<Vec<(String, String)>>,
+}
 
 impl SlotNames {
     /// The slot that `producer` fills with a `T`: the same one for the same name and type.
     pub fn request_slot<T: Any>(&self, producer: &str) -> RequestSlot<T> {
-        let name = (producer.to_owned(), TypeId::of::<T>());
-        let mut names = self.0.lock();
-        let position = names.iter().position(|known| *known == name).unwrap_or_else(|| {
-            names.push(name);
-            names.len() - 1
-        });
-        RequestSlot { key: u32::try_from(position).expect("fewer than 2^32 plugins"), value: PhantomData }
+        let key = intern(&mut self.requests.lock(), (producer.to_owned(), TypeId::of::<T>()));
+        RequestSlot { key, value: PhantomData }
     }
+
+    /// The key of the attribute that `producer` leaves on endpoints as `name`: the same one for the same two.
+    pub fn attribute(&self, producer: &str, name: &str) -> AttributeKey {
+        AttributeKey(intern(&mut self.attributes.lock(), (producer.to_owned(), name.to_owned())))
+    }
+
+    /// Producer and name of an attribute.
+    pub fn attribute_name(&self, key: AttributeKey) -> Option<(String, String)> {
+        self.attributes.lock().get(key.0 as usize).cloned()
+    }
+}
+
+fn intern<T: PartialEq>(names: &mut Vec<T>, name: T) -> u32 {
+    let position = names.iter().position(|known| *known == name).unwrap_or_else(|| {
+        names.push(name);
+        names.len() - 1
+    });
+    u32::try_from(position).expect("fewer than 2^32 names")
 }
 
 #[cfg(test)]
@@ -81,5 +99,15 @@ mod tests {
         a.put(&mut request, 2);
         assert_eq!(b.get(&request), Some(&2));
         assert_eq!(c.get(&request), None);
+    }
+
+    #[test]
+    fn attributes_are_interned_by_producer_and_name() {
+        let names = SlotNames::default();
+        let [a, b, c] =
+            [("p", "x"), ("p", "y"), ("q", "x")].map(|(producer, name)| names.attribute(producer, name));
+        assert!(a != b && b != c && a != c);
+        assert_eq!(names.attribute("p", "x"), a);
+        assert_eq!(names.attribute_name(c), Some(("q".to_owned(), "x".to_owned())));
     }
 }

@@ -3,6 +3,7 @@
 //! `precise-prefix-cache-producer` is to read KV events, `token-producer` to tokenize, `burst-prefix-cache-producer` to
 //! hold requests back, `p2p-source-producer` to name a peer. Each says in one warning that it does not.
 
+use epp_framework::data::{Extractor, Payload};
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
 use epp_framework::plugin::{BuildContext, Data, Kind, Plugin, PluginType, Stability, releases};
 use epp_framework::prompt::BYTES_PER_TOKEN;
@@ -20,8 +21,12 @@ pub(crate) const PRECISE: PluginType = PluginType {
     about: "KV events are not read yet. Until they are it matches prompts by what was sent where, in blocks of \
             `tokenProcessorConfig.blockSizeTokens`; the other parameters are accepted and do nothing.",
     parameters: PRECISE_PARAMETERS,
-    kinds: &[Kind::Produces(Data::PrefixMatches)],
-    build: |parameters, cx| approximate(precise_settings(parameters), cx),
+    // Files list it under a source of events, too, which it does not need.
+    kinds: &[Kind::Produces(Data::PrefixMatches), Kind::Extractor(Payload::Events)],
+    build: |parameters, cx| Plugin {
+        extractor: Some(Extractor::Other),
+        ..approximate(precise_settings(parameters), cx)
+    },
     review: |_| vec![APPROXIMATELY.to_owned()],
     releases: releases::LLM_D,
     ..PluginType::PLAIN

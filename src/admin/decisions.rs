@@ -136,11 +136,16 @@ fn candidate_json(candidate: &CandidateRecord) -> CandidateJson<'_> {
         kv_used,
         in_flight: in_flight.requests,
         since_scrape: since_scrape.requests,
-        freshness: match freshness {
-            Freshness::Fresh => "fresh",
-            Freshness::Stale(_) => "stale",
-            Freshness::NeverScraped => "never_scraped",
-            Freshness::NoMetrics => "no_metrics",
-        },
+        freshness: freshness_word(freshness),
+    }
+}
+
+/// How debug pages call it.
+pub(super) fn freshness_word(freshness: Freshness) -> &'static str {
+    match freshness {
+        Freshness::Fresh => "fresh",
+        Freshness::Stale(_) => "stale",
+        Freshness::NeverScraped => "never_scraped",
+        Freshness::NoMetrics => "no_metrics",
     }
 }

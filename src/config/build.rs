@@ -3,6 +3,7 @@
 //! Injects the defaults, resolves the references, checks the parameters, and tells every problem it finds. Pure: no
 //! plugin is built here, the caller does that with each instance's `plugin_type.build`, in `build_order`.
 
+mod data_layer;
 mod flow_control;
 mod parsers;
 mod producers;
@@ -14,6 +15,7 @@ use std::collections::{HashMap, HashSet};
 use epp_framework::parameters::Parameters;
 use epp_framework::plugin::{Kind, PluginType};
 
+pub use self::data_layer::SourcePlan;
 use crate::config::parameters::{self, Reference};
 use crate::config::problem::{Position, Problem, Problems, shown};
 use crate::config::{EndpointPickerConfig, PluginSpec, ProfileSpec, read_into};
@@ -43,6 +45,8 @@ pub struct Composition {
     pub handler: usize,
     /// The plugin that lists the pool's endpoints, if the configuration names one.
     pub discovery: Option<usize>,
+    /// Where data on endpoints comes from, in file order; the default source stands last.
+    pub sources: Vec<SourcePlan>,
     /// The plugin that says how full the pool is, if the configuration names one.
     pub saturation: Option<usize>,
     /// Those that read requests, in the order in which they are asked; at least one.
@@ -167,6 +171,7 @@ impl<'a> Composer<'a> {
         let build_order = self.resolve_references();
         let n_ordered = self.instances.len();
         let discovery = self.discovery();
+        let sources = self.sources();
         let parsers = self.parsers();
         let saturation = self.flow_control();
         let handler = self.handler();
@@ -184,14 +189,24 @@ impl<'a> Composer<'a> {
         self.default_reporter();
         self.resolve_producers();
         self.review(profiles.iter().flatten(), discovery, &parsers);
+        self.review_sources(&sources);
         // An entry that was told about is missing from the lists; the rest cannot stand without it.
         let complete = self.every_entry_is_read;
         let profiles = profiles.into_iter().collect::<Option<Vec<_>>>();
         // What was injected refers to nothing.
         let build_order = build_order.into_iter().chain(n_ordered..self.instances.len()).collect();
         let (instances, profiles, handler) = (self.instances, profiles?, handler?);
-        Some(Composition { instances, profiles, handler, discovery, saturation, parsers, build_order })
-            .filter(|_| complete)
+        Some(Composition {
+            instances,
+            profiles,
+            handler,
+            discovery,
+            sources,
+            saturation,
+            parsers,
+            build_order,
+        })
+        .filter(|_| complete)
     }
 
     fn declare(&mut self, plugin: &'a PluginSpec) {
@@ -452,17 +467,6 @@ impl<'a> Composer<'a> {
 
     fn is_referenced(&self, instance: usize) -> bool {
         self.names.get(&self.instances[instance].name).is_none_or(|declared| declared.referenced)
-    }
-
-    fn warn_of_unreferenced(&mut self) {
-        for instance in 0..self.instances.len() {
-            if !self.is_scheduling(instance) || self.is_referenced(instance) {
-                continue;
-            }
-            let name = &self.instances[instance].name;
-            let message = format!("plugin {} is in no scheduling profile", shown(name));
-            self.problems.warning(self.position_of(instance), message);
-        }
     }
 }
 

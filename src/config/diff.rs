@@ -4,8 +4,8 @@
 
 use epp_framework::parameters::{Parameter, ParameterKind, ParameterValue, Parameters};
 
-use super::build::{Composition, InstancePlan, ProfilePlan};
-use super::effective::plain;
+use super::build::{Composition, InstancePlan, ProfilePlan, SourcePlan};
+use super::effective::{plain, span};
 use super::problem::{shown, shown_list};
 
 /// A line for each change, then what a running server would do; nothing if there is no change.
@@ -26,6 +26,9 @@ pub fn diff(before: &Composition, after: &Composition) -> Vec<String> {
     let detector = |of: &Composition| names(of, of.saturation.as_slice());
     if detector(before) != detector(after) {
         lines.push(format!("~ saturation detector: {} → {}", detector(before), detector(after)));
+    }
+    if sources(before) != sources(after) {
+        lines.push(format!("~ data sources: {} → {}", sources(before), sources(after)));
     }
     let moved = discovery(before, after, &mut lines);
     if !lines.is_empty() {
@@ -177,6 +180,17 @@ fn changed_profile((before, old): Of<'_>, (after, new): Of<'_>, lines: &mut Vec<
     }
     let (from, to) = (&before.instances[old.picker].name, &after.instances[new.picker].name);
     one(&format!("{whose}picker"), from, to, lines);
+}
+
+/// The sources of data, each with its extractors and its interval.
+fn sources(of: &Composition) -> String {
+    let source = |plan: &SourcePlan| {
+        let interval =
+            plan.interval.map_or_else(String::new, |interval| format!(" every {}", span(interval)));
+        format!("{}{interval} with {}", shown(&of.instances[plan.source].name), names(of, &plan.extractors))
+    };
+    let sources: Vec<_> = of.sources.iter().map(source).collect();
+    if sources.is_empty() { "none".to_owned() } else { sources.join("; ") }
 }
 
 /// Tells where endpoints are listed, if that changes what a server does with its file.

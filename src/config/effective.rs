@@ -40,15 +40,7 @@ pub fn show(config: &EndpointPickerConfig, composition: &Composition) -> String 
     for &parser in &composition.parsers {
         let _ = writeln!(text, "  - pluginRef: {}", scalar(&composition.instances[parser].name));
     }
-    if let Some(discovery) = composition.discovery {
-        let name = scalar(&composition.instances[discovery].name);
-        let _ = writeln!(text, "dataLayer:\n  discovery:\n    pluginRef: {name}");
-    } else {
-        text.push_str(
-            "# The command line says where endpoints are listed; `dataLayer.discovery` could, too.\n",
-        );
-        text.push_str("dataLayer: {}\n");
-    }
+    data_layer(&mut text, composition);
     flow_control(&mut text, config, composition);
     text.push_str(if config.gates.flow_control {
         "featureGates:\n- flowControl\n"
@@ -56,6 +48,36 @@ pub fn show(config: &EndpointPickerConfig, composition: &Composition) -> String 
         "featureGates: []\n"
     });
     text
+}
+
+/// Where endpoints, and data on them, come from. The default source is listed, so that nothing is added to it.
+fn data_layer(text: &mut String, composition: &Composition) {
+    let name = |at: usize| scalar(&composition.instances[at].name);
+    text.push_str("dataLayer:\n");
+    match composition.discovery {
+        Some(discovery) => {
+            let _ = writeln!(text, "  discovery:\n    pluginRef: {}", name(discovery));
+        }
+        None => text.push_str(
+            "  # The command line says where endpoints are listed; `dataLayer.discovery` could, too.\n",
+        ),
+    }
+    text.push_str("  injectDefaults: false\n");
+    if !composition.sources.is_empty() {
+        text.push_str("  sources:\n");
+    }
+    for plan in &composition.sources {
+        let _ = writeln!(text, "  - pluginRef: {}", name(plan.source));
+        if let Some(interval) = plan.interval {
+            let _ = writeln!(text, "    interval: {}", span(interval));
+        }
+        if !plan.extractors.is_empty() {
+            text.push_str("    extractors:\n");
+        }
+        for &extractor in &plan.extractors {
+            let _ = writeln!(text, "    - pluginRef: {}", name(extractor));
+        }
+    }
 }
 
 /// What the file says of flow control; what it does not say, whoever applies it decides.
@@ -112,6 +134,10 @@ fn reason(config: &EndpointPickerConfig, composition: &Composition, at: usize) -
     }
     if composition.profiles.iter().any(|profile| profile.picker == at) {
         return "a profile has no picker, and none is declared".to_owned();
+    }
+    let is_of_data = |kind: &Kind| matches!(kind, Kind::DataSource(_) | Kind::Extractor(_));
+    if plan.plugin_type.kinds.iter().any(is_of_data) {
+        return "the load of endpoints is read unless `dataLayer` says otherwise".to_owned();
     }
     if plan.plugin_type.kinds.contains(&Kind::Reporter) {
         return "no reporter is declared".to_owned();

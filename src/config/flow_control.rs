@@ -1,4 +1,4 @@
-//! `flowControl` and the older `saturationDetector` of a file, as written: [`read`].
+//! `flowControl` and the older `saturationDetector` of a file, as written: `read`.
 //!
 //! Judges shapes and ranges. Which plugins the names mean is left to `build`; nothing here queues a request.
 

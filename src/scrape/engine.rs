@@ -1,44 +1,18 @@
 //! What each engine calls its metrics, and which engine an endpoint's labels name.
 //!
-//! Entry points: [`ENGINES`], [`MetricSpecs`] and [`named_by`]. Where a page is (scheme, port, path) is not told here:
-//! the flags say so for the whole pool. How samples are read is in `mapping`. Pure.
+//! Entry points: [`ENGINES`], [`vllm`] and [`named_by`]. Where a page is (scheme, port, path) is not told here:
+//! flags and the data source say so for the whole pool. How samples are read is in `mapping`. Pure.
 
 use std::collections::BTreeMap;
 
-use super::spec::MetricSpec;
+use epp_framework::metric_spec::{MetricSpec, MetricSpecs};
 
 /// The labels that name an endpoint's engine: llm-d's, then that of the Gateway API Inference Extension. The first that
 /// is there and not empty counts.
 pub const ENGINE_LABELS: [&str; 2] = ["llm-d.ai/engine-type", "inference.networking.k8s.io/engine-type"];
 
-/// A name for the engine that the flags describe, as without a label.
+/// A name for the default engine, as without a label.
 const DEFAULT: &str = "default";
-
-/// Which samples tell what. A field without a spec is not scraped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetricSpecs {
-    /// Requests waiting.
-    pub waiting: Option<MetricSpec>,
-    /// Requests running.
-    pub running: Option<MetricSpec>,
-    /// Fraction of KV blocks in use.
-    pub kv_used: Option<MetricSpec>,
-    /// LoRA adapters, as labels.
-    pub lora: Option<MetricSpec>,
-    /// Size and number of KV blocks, as labels; what it says comes before the two below.
-    pub cache_config: Option<MetricSpec>,
-    /// Tokens per KV block, as the value.
-    pub block_size: Option<MetricSpec>,
-    /// Number of KV blocks, as the value.
-    pub num_blocks: Option<MetricSpec>,
-}
-
-impl Default for MetricSpecs {
-    /// vLLM's.
-    fn default() -> Self {
-        VLLM.specs()
-    }
-}
 
 /// An engine, and its metrics in the flags' syntax; an empty text where it has none.
 #[derive(Debug)]
@@ -129,15 +103,24 @@ impl Engine {
             kv_used: spec(self.kv_used),
             lora: spec(self.lora),
             cache_config: spec(self.cache_config),
+            block_size_label: String::new(),
+            num_blocks_label: String::new(),
             block_size: spec(self.block_size),
             num_blocks: spec(self.num_blocks),
         }
     }
 }
 
-/// The engine that `labels` name, which may be none that is known; `None` for the one that the flags describe.
-pub fn named_by(labels: &BTreeMap<String, String>) -> Option<&str> {
-    let mut names = ENGINE_LABELS.iter().filter_map(|label| labels.get(*label)).map(String::as_str);
+/// What is read off vLLM's page.
+pub fn vllm() -> MetricSpecs {
+    VLLM.specs()
+}
+
+/// The engine that `labels` name, which may be none that is known; `None` for the default one. A label that was chosen
+/// takes the place of llm-d's.
+pub fn named_by<'l>(labels: &'l BTreeMap<String, String>, chosen: Option<&str>) -> Option<&'l str> {
+    let keys = [chosen.unwrap_or(ENGINE_LABELS[0]), ENGINE_LABELS[1]];
+    let mut names = keys.iter().filter_map(|label| labels.get(*label)).map(String::as_str);
     names.find(|name| !name.is_empty()).filter(|name| *name != DEFAULT)
 }
 

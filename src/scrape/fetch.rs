@@ -20,6 +20,9 @@ use super::{Scheme, ScrapeError, trust};
 /// uvicorn closes idle connections after 5 s; ours must give up first.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
+/// Media type of metrics pages.
+pub(super) const METRICS_TEXT: &str = "text/plain;version=0.0.4";
+
 /// Why a scrape found nothing. Holds no byte of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Failure {
@@ -79,6 +82,8 @@ impl PagePath {
 pub(super) struct PageServer {
     address: SocketAddr,
     host: HeaderValue,
+    /// Which form of the page is asked for.
+    accept: HeaderValue,
     /// Between two requests, if it can be used again.
     connection: Option<PageConnection>,
     /// The last page, whole if [`PageClient::get`] said so.
@@ -86,9 +91,10 @@ pub(super) struct PageServer {
 }
 
 impl PageServer {
-    pub(super) fn new(address: SocketAddr) -> Self {
+    pub(super) fn new(address: SocketAddr, accept: &'static str) -> Self {
         let host = HeaderValue::try_from(address.to_string()).expect("an address is a header's value");
-        Self { address, host, connection: None, page: Vec::new() }
+        let accept = HeaderValue::from_static(accept);
+        Self { address, host, accept, connection: None, page: Vec::new() }
     }
 
     /// The connection of the last page, unless the server may be about to close it.
@@ -101,7 +107,7 @@ impl PageServer {
         *request.uri_mut() = target.clone();
         let headers = request.headers_mut();
         headers.insert(HOST, self.host.clone());
-        headers.insert(ACCEPT, HeaderValue::from_static("text/plain;version=0.0.4"));
+        headers.insert(ACCEPT, self.accept.clone());
         headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         request
     }

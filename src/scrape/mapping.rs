@@ -1,18 +1,19 @@
 //! What the samples of a metrics page mean: from a page to the fields of an endpoint.
 //!
-//! Entry point: [`EngineMapping::read`]. A mapping is made of [`MetricSpecs`]; where a field has several sources (vLLM
-//! renamed one), the first that has a value wins. "The page does not say" stays apart from zero. Fetching the page and
-//! storing the findings happen elsewhere.
+//! Entry point: [`EngineMapping::read`]. A mapping is made of [`MetricSpecs`] and custom metrics; where a field has several
+//! sources (vLLM renamed one), the first that has a value wins. "The page does not say" stays apart from zero. Fetching
+//! the page and storing the findings happen elsewhere.
 
 use std::collections::BTreeMap;
 
+use epp_framework::data::CustomMetric;
 use epp_framework::endpoint::ScrapedLoad;
 use epp_framework::lora::LoraAdapters;
+use epp_framework::metric_spec::{MetricSpec, MetricSpecs};
 use smallvec::SmallVec;
 
-use super::engine::MetricSpecs;
+use super::engine;
 use super::exposition::{LabelValue, Labels, Sample, WantedNames, scan};
-use super::spec::MetricSpec;
 
 /// Both spellings of vLLM's KV use, the newer first: either stands in for the other.
 const VLLM_KV_USED: [&str; 2] = ["vllm:kv_cache_usage_perc", "vllm:gpu_cache_usage_perc"];
@@ -34,6 +35,8 @@ enum Meaning {
     NumBlocks,
     /// Adapters as labels; the value is the time they were true, so the largest is the truth and the rest history.
     Lora,
+    /// A custom metric, by its position: one series, which may be negative.
+    Custom(usize),
 }
 
 /// One spec, and what it tells.
@@ -59,6 +62,9 @@ pub struct EngineMapping {
     wanted: WantedNames,
     /// By wanted name, the sources that its samples may be of.
     by_name: Vec<SmallVec<[usize; 3]>>,
+    /// Labels of the cache settings: two names of tokens per block, then two of the number of blocks.
+    cache_labels: [String; 4],
+    custom: Vec<CustomMetric>,
 }
 
 /// The labels that tell one data-parallel rank or model from another, whose loads add up: vLLM's two, `SGLang`'s rank,
@@ -74,21 +80,24 @@ const LORA_LABELS: [&str; 3] = ["running_lora_adapters", "waiting_lora_adapters"
 
 /// The wanted samples that a page has, by spec.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FamilySet(u16);
+pub struct FamilySet([u64; 4]);
 
 impl FamilySet {
+    /// How many specs there may be.
+    const CAPACITY: usize = 4 * 64;
+
     /// Whether the page has none.
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self == Self::default()
     }
 
     /// Whether all of `other` are in here.
     pub fn covers(self, other: Self) -> bool {
-        other.0 & !self.0 == 0
+        self.0.iter().zip(other.0).all(|(mine, other)| other & !mine == 0)
     }
 
     fn insert(&mut self, source: usize) {
-        self.0 |= 1 << source;
+        self.0[source / 64] |= 1 << (source % 64);
     }
 }
 
@@ -101,6 +110,8 @@ pub struct PageFindings {
     pub lora: Option<LoraAdapters>,
     /// Which specs have a sample.
     pub families: FamilySet,
+    /// The values of the custom metrics that it has, by position.
+    pub custom: Vec<(usize, f64)>,
     /// Broken lines that were skipped.
     pub skipped_lines: u32,
 }
@@ -108,13 +119,18 @@ pub struct PageFindings {
 impl EngineMapping {
     /// vLLM: V1, and the spellings of V0 and of releases before 0.9.
     pub fn vllm() -> Self {
-        Self::new(&MetricSpecs::default())
+        Self::new(&engine::vllm())
     }
 
     /// Reads what `specs` name.
     pub fn new(specs: &MetricSpecs) -> Self {
+        Self::with_custom(specs, Vec::new())
+    }
+
+    /// Reads what `specs` name, and custom metrics, of which 240 count.
+    pub fn with_custom(specs: &MetricSpecs, mut custom: Vec<CustomMetric>) -> Self {
         let other_kv_used = specs.kv_used.as_ref().and_then(other_spelling);
-        let specs = [
+        let load = [
             (Meaning::Waiting, &specs.waiting),
             (Meaning::Running, &specs.running),
             (Meaning::KvUsed, &specs.kv_used),
@@ -124,9 +140,11 @@ impl EngineMapping {
             (Meaning::NumBlocks, &specs.num_blocks),
             (Meaning::Lora, &specs.lora),
         ];
+        custom.truncate(FamilySet::CAPACITY - 2 * load.len());
+        let load = load.into_iter().filter_map(|(meaning, spec)| Some((meaning, spec.as_ref()?)));
+        let also = custom.iter().enumerate().map(|(at, metric)| (Meaning::Custom(at), &metric.spec));
         let (mut sources, mut names, mut by_name) = (Vec::new(), Vec::new(), Vec::<SmallVec<_>>::new());
-        for (meaning, spec) in specs {
-            let Some(MetricSpec { name, labels }) = spec else { continue };
+        for (meaning, MetricSpec { name, labels }) in load.chain(also) {
             let at = names.iter().position(|other| other == name).unwrap_or_else(|| {
                 names.push(name.clone());
                 by_name.push(SmallVec::new());
@@ -135,7 +153,21 @@ impl EngineMapping {
             by_name[at].push(sources.len());
             sources.push(Source { meaning, labels: labels.clone() });
         }
-        Self { sources, wanted: WantedNames::new(names), by_name }
+        let [size, page_size, blocks, pages] = CACHE_LABELS;
+        let chosen =
+            |chosen: &String, usual: &str| if chosen.is_empty() { usual.to_owned() } else { chosen.clone() };
+        let cache_labels = [
+            chosen(&specs.block_size_label, size),
+            chosen(&specs.block_size_label, page_size),
+            chosen(&specs.num_blocks_label, blocks),
+            chosen(&specs.num_blocks_label, pages),
+        ];
+        Self { sources, wanted: WantedNames::new(names), by_name, cache_labels, custom }
+    }
+
+    /// The custom metrics, by position.
+    pub fn custom(&self) -> &[CustomMetric] {
+        &self.custom
     }
 
     /// The query string that asks a server for the wanted samples only: `name[]=…&name[]=…`.
@@ -153,7 +185,7 @@ impl EngineMapping {
                 let source = &self.sources[at];
                 if source.matches(&sample.labels) {
                     tally.families.insert(at);
-                    tally.take(at, source, &sample);
+                    tally.take(at, source, &sample, &self.cache_labels);
                 }
             }
         }
@@ -162,6 +194,7 @@ impl EngineMapping {
 
     fn findings(&self, tally: &Tally<'_>, skipped_lines: u32) -> PageFindings {
         let mut load = ScrapedLoad { block_size: tally.block_size, ..ScrapedLoad::default() };
+        let mut custom = Vec::new();
         for (at, source) in self.sources.iter().enumerate() {
             let Some((sum, ranks)) = tally.over_ranks(at) else { continue };
             match source.meaning {
@@ -178,6 +211,7 @@ impl EngineMapping {
                     let size = Some(saturated(sum / ranks)).filter(|&size| size > 0);
                     load.block_size = load.block_size.or(size);
                 }
+                Meaning::Custom(position) => custom.push((position, sum)),
                 Meaning::Lora => {}
             }
         }
@@ -186,7 +220,7 @@ impl EngineMapping {
             waiting: comma_list(waiting),
             max: max.and_then(whole_number).unwrap_or(0),
         });
-        PageFindings { load, lora, families: tally.families, skipped_lines }
+        PageFindings { load, lora, families: tally.families, custom, skipped_lines }
     }
 }
 
@@ -214,17 +248,19 @@ struct Gauge {
 }
 
 impl<'p> Tally<'p> {
-    fn take(&mut self, at: usize, source: &Source, sample: &Sample<'p>) {
+    fn take(&mut self, at: usize, source: &Source, sample: &Sample<'p>, cache_labels: &[String; 4]) {
         match source.meaning {
             Meaning::Waiting
             | Meaning::Running
             | Meaning::KvUsed
             | Meaning::BlockSize
-            | Meaning::NumBlocks => {
+            | Meaning::NumBlocks
+            | Meaning::Custom(_) => {
                 self.gauge(at, source, sample, sample.value);
             }
             Meaning::CacheConfig => {
-                let [size, page_size, blocks, pages] = sample.labels.pick(CACHE_LABELS);
+                let [size, page_size, blocks, pages] =
+                    sample.labels.pick(cache_labels.each_ref().map(String::as_str));
                 let size = size.or(page_size).and_then(whole_number).filter(|&size| size > 0);
                 self.block_size = self.block_size.or(size);
                 if let Some(blocks) = blocks.or(pages).and_then(whole_number) {
@@ -238,10 +274,11 @@ impl<'p> Tally<'p> {
     /// Notes a value of the sample. Of one rank the newest counts; of those equally new the largest or, where the spec
     /// names labels and thus one series, the first.
     fn gauge(&mut self, at: usize, source: &Source, sample: &Sample<'p>, value: f64) {
-        if !value.is_finite() || value < 0.0 {
+        let custom = matches!(source.meaning, Meaning::Custom(_));
+        if !value.is_finite() || (value < 0.0 && !custom) {
             return;
         }
-        let one_series = !source.labels.is_empty();
+        let one_series = custom || !source.labels.is_empty();
         let rank = if one_series { [None; N_RANK_LABELS] } else { sample.labels.pick(RANK_LABELS) };
         let rank = rank.map(|label| label.map_or("", LabelValue::raw));
         let timestamp = sample.timestamp.filter(|timestamp| timestamp.is_finite());

@@ -9,6 +9,15 @@ use super::fetch::Failure;
 /// Counters of the scraper; clones count together.
 #[derive(Clone, Debug)]
 pub struct ScrapeMetrics {
+    results: Outcomes,
+    polls: IntCounterVec,
+    pub(super) skipped_lines: IntCounter,
+    pub(super) task_restarts: IntCounter,
+}
+
+/// A counter for each way in which a poll may end.
+#[derive(Clone, Debug)]
+pub(super) struct Outcomes {
     ok: IntCounter,
     no_metrics: IntCounter,
     timeout: IntCounter,
@@ -17,17 +26,21 @@ pub struct ScrapeMetrics {
     status: IntCounter,
     untrusted: IntCounter,
     broken: IntCounter,
-    pub(super) skipped_lines: IntCounter,
-    pub(super) task_restarts: IntCounter,
 }
 
 impl ScrapeMetrics {
-    /// Registers `epp_scrape_total{result}`, `epp_scrape_skipped_lines_total` and `epp_scrape_task_restarts_total`.
+    /// Registers `epp_scrape_total{result}`, `epp_data_source_polls_total{source,result}`,
+    /// `epp_scrape_skipped_lines_total` and `epp_scrape_task_restarts_total`.
     ///
     /// Fails when one of them is registered already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let results = Opts::new("epp_scrape_total", "Scrapes of model servers, by result.");
         let results = IntCounterVec::new(results, &["result"])?;
+        let polls = Opts::new(
+            "epp_data_source_polls_total",
+            "Polls of sources of data beside the servers' load, by type of the source and result.",
+        );
+        let polls = IntCounterVec::new(polls, &["source", "result"])?;
         let skipped_lines = IntCounter::new(
             "epp_scrape_skipped_lines_total",
             "Broken lines of wanted families that were skipped on metrics pages.",
@@ -37,24 +50,39 @@ impl ScrapeMetrics {
             "Scrape tasks that panicked and were started anew.",
         )?;
         registry.register(Box::new(results.clone()))?;
+        registry.register(Box::new(polls.clone()))?;
         registry.register(Box::new(skipped_lines.clone()))?;
         registry.register(Box::new(task_restarts.clone()))?;
-        let of = |result| results.with_label_values(&[result]);
-        Ok(Self {
-            ok: of("ok"),
-            no_metrics: of("no_metrics"),
-            timeout: of("timeout"),
-            refused: of("refused"),
-            too_large: of("too_large"),
-            status: of("status"),
-            untrusted: of("untrusted"),
-            broken: of("broken"),
-            skipped_lines,
-            task_restarts,
-        })
+        let results = Outcomes::of_each(|result| results.with_label_values(&[result]));
+        Ok(Self { results, polls, skipped_lines, task_restarts })
     }
 
     /// The counter of scrapes that ended like `outcome`.
+    pub(super) fn of(&self, outcome: Result<(), Failure>) -> &IntCounter {
+        self.results.of(outcome)
+    }
+
+    /// The counters of another source, by its type.
+    pub(super) fn polls(&self, source: &str) -> Outcomes {
+        Outcomes::of_each(|result| self.polls.with_label_values(&[source, result]))
+    }
+}
+
+impl Outcomes {
+    fn of_each(counter: impl Fn(&str) -> IntCounter) -> Self {
+        Self {
+            ok: counter("ok"),
+            no_metrics: counter("no_metrics"),
+            timeout: counter("timeout"),
+            refused: counter("refused"),
+            too_large: counter("too_large"),
+            status: counter("status"),
+            untrusted: counter("untrusted"),
+            broken: counter("broken"),
+        }
+    }
+
+    /// The counter of polls that ended like `outcome`.
     pub(super) fn of(&self, outcome: Result<(), Failure>) -> &IntCounter {
         match outcome {
             Ok(()) => &self.ok,

@@ -12,7 +12,7 @@ use epp_framework::endpoint::{Endpoint, EndpointId, ScrapeMark, ScrapedLoad};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
-use super::fetch::{Failure, PageClient, PageServer};
+use super::fetch::{Failure, METRICS_TEXT, PageClient, PageServer};
 use super::filter::FilterProbe;
 use super::mapping::PageFindings;
 use super::reading::{Reading, Readings};
@@ -23,7 +23,7 @@ use crate::clock::Clock;
 /// Endpoints are asked in this many groups per interval: one timer, and often one wake-up, does for a whole group.
 const GROUPS: f64 = 10.0;
 
-/// What all pollers of a pool share.
+/// What all pollers of a source share.
 pub(super) struct Surroundings {
     pub(super) settings: ScrapeSettings,
     pub(super) readings: Readings,
@@ -32,13 +32,20 @@ pub(super) struct Surroundings {
     pub(super) metrics: ScrapeMetrics,
 }
 
+impl Drop for Poller {
+    /// Whoever reads the page next, if anybody, says what it says.
+    fn drop(&mut self) {
+        self.endpoint.store_attributes(&self.around.readings.untold());
+    }
+}
+
 /// Polls one endpoint.
 pub(super) struct Poller {
     endpoint: Arc<Endpoint>,
     around: Arc<Surroundings>,
     server: PageServer,
     reading: Arc<Reading>,
-    /// Its labels named another engine since the last page that was read.
+    /// No page was read since its labels named another engine, or since the beginning.
     changed_engine: bool,
     /// The last engine of its labels that was not known, and was told of.
     unknown_engine: Option<String>,
@@ -55,9 +62,10 @@ impl Poller {
         let reading = Arc::clone(around.readings.of(&endpoint.labels()).0);
         Self {
             endpoint,
-            server: PageServer::new(address),
+            server: PageServer::new(address, METRICS_TEXT),
             reading,
-            changed_engine: false,
+            // What another source told is not to stay, either.
+            changed_engine: true,
             unknown_engine: None,
             filter,
             standing,
@@ -128,6 +136,8 @@ impl Poller {
                 found.load = whole(found.load);
                 found.lora.get_or_insert_default();
             }
+            let told = self.around.readings.told(&self.reading, &found);
+            self.endpoint.store_attributes(&told);
             self.endpoint.store_scrape(mark, &found.load, self.around.clock.now());
             if let Some(adapters) = found.lora {
                 self.endpoint.store_lora(adapters);
@@ -147,11 +157,13 @@ impl Poller {
             State::Ok => info!(?endpoint, state = "ok", "scrape state changed"),
             State::NoMetrics => {
                 endpoint.store_no_metrics();
+                endpoint.store_attributes(&self.around.readings.untold());
                 self.filter.reset();
                 warn!(?endpoint, state = "no metrics", reason, "scrape state changed");
             }
             State::Failing => {
                 endpoint.store_scrape_failing();
+                endpoint.store_attributes(&self.around.readings.untold());
                 self.filter.reset();
                 warn!(?endpoint, state = "failing", reason, "scrape state changed");
             }
@@ -171,7 +183,7 @@ fn whole(load: ScrapedLoad) -> ScrapedLoad {
 }
 
 /// A share of `interval` that depends on `seed` and `id` alone, so that endpoints are not all asked in one moment.
-fn jitter(seed: u64, id: EndpointId, interval: Duration) -> Duration {
+pub(super) fn jitter(seed: u64, id: EndpointId, interval: Duration) -> Duration {
     // SplitMix64: neighbouring ids must not get neighbouring shares.
     let mut mixed = seed ^ (u64::from(id.generation) << 32 | u64::from(id.slot));
     mixed = mixed.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -1,9 +1,12 @@
 //! The scraper against servers that behave, misbehave and restart.
 
+mod sources;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
+use epp_framework::data::{EngineExtractor, Extractor, PageSource};
 use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta, FixedMeta, Freshness, Load};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -42,20 +45,38 @@ struct Rig {
     clock: Clock,
     metrics: ScrapeMetrics,
     snapshots: watch::Sender<Arc<Snapshot>>,
+    layers: watch::Sender<Arc<DataLayer>>,
     tasks: JoinSet<()>,
+}
+
+/// A source of endpoints' loads that says nothing of itself.
+fn load_source(engine: EngineExtractor) -> Source {
+    let extractors = vec![Extractor::Engine(engine)];
+    let page = PageSource::default();
+    Source { name: "metrics".to_owned(), type_name: "metrics-data-source", page, extractors }
+}
+
+/// A data layer without anything but sources.
+fn layer(sources: Vec<Source>) -> DataLayer {
+    DataLayer { sources, places: Vec::new() }
 }
 
 impl Rig {
     fn start(address: SocketAddr, settings: ScrapeSettings) -> Self {
+        Self::with(address, settings, layer(vec![load_source(EngineExtractor::default())]))
+    }
+
+    fn with(address: SocketAddr, settings: ScrapeSettings, layer: DataLayer) -> Self {
         let metrics = ScrapeMetrics::register(&prometheus::Registry::new()).unwrap();
         let clock = Clock::start();
         let endpoint = endpoint(0, address);
         let snapshot = Arc::new(Snapshot { endpoints: vec![endpoint.clone()] });
         let (snapshots, receiver) = watch::channel(snapshot);
-        let scraper = Scraper::build(settings, clock, metrics.clone()).unwrap();
+        let scraper = Scraper::build(settings, &layer, clock, metrics.clone()).unwrap();
+        let (layers, newest) = watch::channel(Arc::new(layer));
         let mut tasks = JoinSet::new();
-        tasks.spawn(scraper.run(receiver));
-        Self { endpoint, clock, metrics, snapshots, tasks }
+        tasks.spawn(scraper.run(receiver, newest));
+        Self { endpoint, clock, metrics, snapshots, layers, tasks }
     }
 
     fn load(&self) -> Load {

@@ -14,6 +14,7 @@ use epp::raw_request::Subset;
 use epp::recorder::Recorder;
 use epp::scheduling::{Occasion, Scratch};
 use epp::stopwatch::Stopwatch;
+use epp_framework::attribute::{AttributeKey, AttributeValue};
 use epp_framework::endpoint::{Cost, Endpoint, EndpointId, EndpointMeta, ScrapedLoad};
 use epp_framework::lifecycle::Hook;
 use epp_framework::lora::LoraAdapters;
@@ -77,12 +78,14 @@ impl Decisions {
             target_model: ADAPTER.to_owned(),
             ..InferenceRequest::default()
         };
-        let pipeline = Pipeline::build(&composition, &SlotNames::default(), None);
+        let slots = SlotNames::default();
+        let pipeline = Pipeline::build(&composition, &slots, None);
+        let depth = slots.attribute("core-metrics-extractor", "depth");
         let mut decisions = Self {
             clock: Clock::start(),
             pipeline: pipeline.observed_in(&Metrics::new().plugins),
             request,
-            pool: Snapshot { endpoints: (0..n_endpoints).map(endpoint).collect() },
+            pool: Snapshot { endpoints: (0..n_endpoints).map(|slot| endpoint(slot, depth)).collect() },
             scratch: Scratch::default(),
             rng: SmallRng::seed_from_u64(5),
             recorder: Recorder::default(),
@@ -113,7 +116,7 @@ impl Decisions {
     }
 }
 
-fn endpoint(slot: u32) -> Arc<Endpoint> {
+fn endpoint(slot: u32, depth: AttributeKey) -> Arc<Endpoint> {
     let [_, _, high, low] = slot.to_be_bytes();
     let meta = EndpointMeta {
         name: format!("pod-{slot}"),
@@ -133,5 +136,6 @@ fn endpoint(slot: u32) -> Arc<Endpoint> {
     endpoint.store_scrape(endpoint.begin_scrape(), &idle, NOW);
     let running = if slot.is_multiple_of(2) { vec![ADAPTER.to_owned()] } else { Vec::new() };
     endpoint.store_lora(LoraAdapters { running, waiting: Vec::new(), max: 4 });
+    endpoint.store_attributes(&[(depth, Some(AttributeValue::Number(f64::from(slot % 7))))]);
     Arc::new(endpoint)
 }

@@ -23,6 +23,19 @@ schedulingProfiles:
 - {name: default, plugins: [{pluginRef: tree}]}
 ";
 
+/// What sources of data leave on endpoints.
+const ATTRIBUTES: &str = "
+plugins:
+- type: endpoint-attribute-filter
+  parameters:
+    attribute: depth
+    algorithm: {type: threshold, threshold: {operator: GreaterThan, value: -1}}
+- type: endpoint-attribute-scorer
+  parameters: {attributeKey: depth, algorithm: {type: linear_lower_is_better}}
+- type: topology-affinity-filter
+- type: topology-affinity-scorer
+";
+
 /// LoRA scores for those that a header names, of which up to four are picked.
 fn several(picker: &str, n_endpoints: u32) -> Decisions {
     let mut decisions = Decisions::under(
@@ -45,6 +58,7 @@ fn a_warm_decision_allocates_nothing() {
             ("no prompt", Decisions::without_a_prompt(n_endpoints)),
             ("tree", Decisions::by_a_tree(n_endpoints)),
             ("failing tree", Decisions::under(FAILING_TREE, n_endpoints)),
+            ("attributes", Decisions::under(ATTRIBUTES, n_endpoints)),
             ("several, by score", several("max-score-picker", n_endpoints)),
             ("several, at random", several("random-picker", n_endpoints)),
             ("several, by weight", several("weighted-random-picker", n_endpoints)),

@@ -12,6 +12,7 @@ mod concurrency;
 mod config_commands;
 mod config_schema;
 mod costs;
+mod data_layer;
 mod destination;
 mod disagg;
 mod envoy_harness;

@@ -62,6 +62,7 @@ const PURE: &[&str] = &[
     "src/config/report.rs",
     "src/config/schema.rs",
     "src/control_headers.rs",
+    "src/data_layer.rs",
     "src/model_names.rs",
     "src/raw_request.rs",
     "src/scheduling.rs",
@@ -81,7 +82,10 @@ const PURE: &[&str] = &[
     "src/scrape/engine/*",
     "src/scrape/exposition.rs",
     "src/scrape/exposition/*",
+    "src/scrape/gpu.rs",
     "src/scrape/mapping.rs",
+    "src/scrape/models.rs",
+    "src/scrape/places.rs",
     "src/sim/engine*",
     "src/standalone/render.rs",
 ];

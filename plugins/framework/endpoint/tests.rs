@@ -1,6 +1,8 @@
 //! Endpoints and reservations by themselves.
 
 use super::*;
+use crate::attribute::AttributeValue;
+use crate::slot::SlotNames;
 
 fn endpoint() -> Arc<Endpoint> {
     let meta = EndpointMeta {
@@ -124,4 +126,20 @@ fn a_companions_reservation_ends_with_the_first_token() {
     assert_eq!(in_flight(), Cost::default(), "given back once");
     drop(Reservation::until_first_token(endpoint.clone(), COST));
     assert_eq!(in_flight(), Cost::default(), "an answer that never began");
+}
+
+#[test]
+fn sources_write_beside_each_other() {
+    let endpoint = endpoint();
+    let names = SlotNames::default();
+    let [a, b] = ["a", "b"].map(|name| names.attribute("p", name));
+    let number = |value| Some(AttributeValue::Number(value));
+    endpoint.store_attributes(&[(a, number(1.0))]);
+    endpoint.store_attributes(&[(b, number(2.0))]);
+    let before = endpoint.attributes();
+    endpoint.store_attributes(&[(a, number(1.0))]);
+    assert!(Arc::ptr_eq(&before, &endpoint.attributes()), "what is the same is not stored");
+    endpoint.store_attributes(&[(a, None)]);
+    let now = endpoint.attributes();
+    assert_eq!((now.number(a), now.number(b), before.number(a)), (None, Some(2.0), Some(1.0)));
 }

@@ -112,7 +112,7 @@ impl Composer<'_> {
 
     /// The plugin that `dataLayer.discovery` names.
     pub(super) fn discovery(&mut self) -> Option<usize> {
-        let discovery = self.config.discovery.as_ref()?;
+        let discovery = self.config.data_layer.as_ref()?.discovery.as_ref()?;
         let Some(declared) = self.names.get_mut(&discovery.value) else {
             self.tell_unknown_name("`dataLayer.discovery`: ", &discovery.value, discovery.at);
             return None;

@@ -64,6 +64,18 @@ impl Composer<'_> {
         }
     }
 
+    /// Tells of plugins for profiles that are in none.
+    pub(super) fn warn_of_unreferenced(&mut self) {
+        for instance in 0..self.instances.len() {
+            if !self.is_scheduling(instance) || self.is_referenced(instance) {
+                continue;
+            }
+            let name = &self.instances[instance].name;
+            let message = format!("plugin {} is in no scheduling profile", shown(name));
+            self.problems.warning(self.position_of(instance), message);
+        }
+    }
+
     fn review_filters(&mut self, profile: &ProfilePlan) {
         for &filter in &profile.filters {
             let plan = &self.instances[filter];

@@ -8,6 +8,7 @@ use crate::config::{ApiVersion, DEFAULT_CONFIG, read};
 
 mod catalogue;
 mod costs;
+mod data_layer;
 mod envelope;
 mod flow_control;
 mod parameters;

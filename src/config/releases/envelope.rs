@@ -52,6 +52,7 @@ const FIELDS: &[Field] = &[
     Field("dataLayer", "crossReplicaSyncInterval", Release::LlmD, Shape::Any),
     Field("dataLayer.sources[]", "pluginRef", Release::V1_5, Shape::Text),
     Field("dataLayer.sources[]", "extractors", Release::V1_5, Shape::List),
+    Field("dataLayer.sources[]", "interval", Release::LlmD, Shape::Any),
     Field("dataLayer.sources[].extractors[]", "pluginRef", Release::V1_5, Shape::Text),
     Field("dataLayer.discovery", "pluginRef", Release::LlmD, Shape::Text),
     Field("dataLayer.discovery", "endpoints", Release::LlmD, Shape::Map),

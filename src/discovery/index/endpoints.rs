@@ -6,11 +6,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use epp_framework::data::HOST_ADDRESS;
+
 /// Annotations that name the ports of a pod that serve, separated by commas; the first one that a pod has counts.
 ///
 /// Ports that the pool does not have are ignored. Without such an annotation all of the pool's ports serve, with an
 /// empty or unreadable one none.
 pub const ACTIVE_PORTS: [&str; 2] = ["llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports"];
+
+/// Label that says which host something is on. Pods do not get it from their node, so their endpoints get it here.
+const HOST: &str = "kubernetes.io/hostname";
 
 /// Most target ports of a pool; the API allows no more.
 pub const MAX_TARGET_PORTS: usize = 8;
@@ -24,6 +29,10 @@ pub struct PodState {
     pub labels: BTreeMap<String, String>,
     /// Its annotations, of which only [`ACTIVE_PORTS`] are read.
     pub annotations: BTreeMap<String, String>,
+    /// The node that it runs on (`spec.nodeName`).
+    pub node: String,
+    /// The IP address of that (`status.hostIP`).
+    pub host_address: String,
     /// `status.podIPs` (or `status.podIP`): the first that is the IP address of one host counts.
     pub addresses: Vec<String>,
     /// Whether its condition `Ready` is true.
@@ -83,7 +92,13 @@ impl Member {
         let active = ACTIVE_PORTS.iter().find_map(|&key| pod.annotations.get(key));
         let active_ports =
             active.map(|ports| ports.split(',').filter_map(|port| port.trim().parse().ok()).collect());
-        Some(Self { labels: pod.labels, address, active_ports, started: pod.started })
+        let mut labels = pod.labels;
+        for (label, value) in [(HOST, pod.node), (HOST_ADDRESS, pod.host_address)] {
+            if !value.is_empty() {
+                labels.entry(label.to_owned()).or_insert(value);
+            }
+        }
+        Some(Self { labels, address, active_ports, started: pod.started })
     }
 
     /// Position of the port and destination, for each port that serves.

@@ -112,6 +112,20 @@ fn row_125_ready_pods_that_match_are_endpoints() {
 }
 
 #[test]
+fn an_endpoint_is_on_the_host_of_its_pod() {
+    let host = "kubernetes.io/hostname";
+    let on_node = PodState { node: "n".into(), host_address: "192.0.2.1".into(), ..pod("a", "10.0.0.1") };
+    let mut says_so = PodState { name: "b".into(), addresses: vec!["10.0.0.2".into()], ..on_node.clone() };
+    says_so.labels.insert(host.into(), "h".into());
+    let world = World::with(&[8000], vec![on_node, says_so]);
+    for (name, want) in [("a", "n"), ("b", "h")] {
+        let address = ("epp/host-address", "192.0.2.1");
+        let want = pairs(&[("app", "x"), ("role", "decode"), (host, want), address]);
+        assert_eq!(world.endpoints[name].labels, want, "{name}");
+    }
+}
+
+#[test]
 fn row_126_a_changed_selector_asks_for_a_list_that_drops_pods() {
     let both = PodState { labels: pairs(&[("app", "x"), ("v", "2")]), ..pod("both", "10.0.0.3") };
     let new = PodState { labels: pairs(&[("v", "2")]), ..pod("new", "10.0.0.2") };

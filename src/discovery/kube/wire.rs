@@ -80,12 +80,21 @@ pub(super) fn pod(text: &str) -> serde_json::Result<Item<PodState>> {
     struct Pod {
         metadata: Metadata,
         #[serde(default)]
+        spec: Spec,
+        #[serde(default)]
         status: Status,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(rename_all = "camelCase", default)]
+    struct Spec {
+        node_name: String,
     }
     #[derive(Default, Deserialize)]
     #[serde(rename_all = "camelCase", default)]
     struct Status {
         conditions: Vec<Condition>,
+        #[serde(rename = "hostIP")]
+        host_ip: String,
         #[serde(rename = "podIP")]
         pod_ip: String,
         #[serde(rename = "podIPs")]
@@ -102,13 +111,15 @@ pub(super) fn pod(text: &str) -> serde_json::Result<Item<PodState>> {
         #[serde(default)]
         ip: String,
     }
-    let Pod { metadata, status } = serde_json::from_str(text)?;
+    let Pod { metadata, spec, status } = serde_json::from_str(text)?;
     let ready = |condition: &Condition| condition.r#type == "Ready" && condition.status == "True";
     let first = (!status.pod_ip.is_empty()).then_some(status.pod_ip);
     let pod = PodState {
         name: metadata.name.clone(),
         labels: metadata.labels.clone(),
         annotations: metadata.annotations.clone(),
+        node: spec.node_name,
+        host_address: status.host_ip,
         addresses: first.into_iter().chain(status.pod_ips.into_iter().map(|address| address.ip)).collect(),
         ready: status.conditions.iter().any(ready),
         deleted: metadata.deletion_timestamp.is_some(),

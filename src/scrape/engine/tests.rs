@@ -154,7 +154,20 @@ fn labels_name_an_engine_llm_d_s_first() {
     ] {
         let owned = |&(label, name): &(&str, &str)| (label.to_owned(), name.to_owned());
         let labels = labels.iter().map(owned).collect();
-        assert_eq!(named_by(&labels), want, "{name}");
+        assert_eq!(named_by(&labels, None), want, "{name}");
+    }
+}
+
+#[test]
+fn a_label_that_was_chosen_takes_the_place_of_llm_d_s() {
+    let [llm_d, gie] = ENGINE_LABELS;
+    for (name, labels, want) in [
+        ("the chosen one", &[("engine", "a"), (llm_d, "b"), (gie, "c")][..], Some("a")),
+        ("llm-d's no longer counts", &[(llm_d, "b"), (gie, "c")], Some("c")),
+        ("nor alone", &[(llm_d, "b")], None),
+    ] {
+        let labels = labels.iter().map(|&(label, name)| (label.to_owned(), name.to_owned())).collect();
+        assert_eq!(named_by(&labels, Some("engine")), want, "{name}");
     }
 }
 
@@ -163,5 +176,5 @@ fn names_are_no_other_names() {
     let names: std::collections::BTreeSet<_> = ENGINES.iter().map(|engine| engine.name).collect();
     assert_eq!(names.len(), ENGINES.len());
     assert!(!names.contains(DEFAULT) && !names.contains(""));
-    assert_eq!(engine("vllm"), MetricSpecs::default());
+    assert_eq!(engine("vllm"), vllm());
 }

@@ -112,15 +112,7 @@ fn spec(text: &str) -> Option<MetricSpec> {
 /// Specs of queue, running and KV use; adapters and cache settings are off.
 fn specs(waiting: &str, running: &str, kv_used: &str) -> MetricSpecs {
     let [waiting, running, kv_used] = [waiting, running, kv_used].map(spec);
-    MetricSpecs {
-        waiting,
-        running,
-        kv_used,
-        lora: None,
-        cache_config: None,
-        block_size: None,
-        num_blocks: None,
-    }
+    MetricSpecs { waiting, running, kv_used, ..MetricSpecs::default() }
 }
 
 #[test]
@@ -203,13 +195,53 @@ fn adapters_and_cache_settings_can_be_renamed_and_switched_off() {
     let specs = |lora, cache_config| MetricSpecs {
         lora: spec(lora),
         cache_config: spec(cache_config),
-        ..MetricSpecs::default()
+        ..engine::vllm()
     };
     let found =
         EngineMapping::new(&specs("x:lora{pool=p}", "sglang:cache_config_info")).read(page.as_bytes());
     assert_eq!(found.lora, Some(adapters(&["a"], &[], 2)));
     assert_eq!(found.load, load(None, None, None, Some((64, 100))));
     assert_eq!(EngineMapping::new(&specs("", "")).read(LORA).lora, None);
+}
+
+#[test]
+fn custom_metrics_are_one_series_each_and_may_be_negative() {
+    let names = epp_framework::slot::SlotNames::default();
+    let metric = |text| CustomMetric {
+        keys: std::iter::once(names.attribute("p", text)).collect(),
+        spec: spec(text).unwrap(),
+    };
+    let custom = ["q", "q{a=2}", "depth", "absent", "broken"].map(metric);
+    let mapping = EngineMapping::with_custom(&specs("q", "", ""), custom.to_vec());
+    let page = "q{model_name=\"m\",a=\"1\"} 5\nq{model_name=\"n\",a=\"2\"} 7\ndepth -1.5\nbroken NaN\n";
+    let found = mapping.read(page.as_bytes());
+    assert_eq!(found.load.waiting, Some(12), "of the load, models add up");
+    assert_eq!(found.custom, [(0, 5.0), (1, 7.0), (2, -1.5)]);
+    assert_eq!(mapping.wanted_query(), "name[]=q&name[]=depth&name[]=absent&name[]=broken");
+    let newest = mapping.read(b"depth{a=\"1\"} 1 1000\ndepth{a=\"2\"} 2 2000\ndepth{a=\"3\"} 3\n");
+    assert_eq!(newest.custom, [(2, 2.0)]);
+    assert!(!newest.families.is_empty() && !newest.families.covers(found.families));
+    let many = vec![metric("many"); 300];
+    let found = EngineMapping::with_custom(&specs("q", "", ""), many).read(b"many 1\n");
+    assert_eq!(found.custom.len(), 240);
+}
+
+#[test]
+fn labels_of_cache_settings_can_be_renamed() {
+    let page =
+        "c{block_size=\"1\",page_size=\"2\",num_gpu_blocks=\"3\",num_pages=\"4\",size=\"5\",n=\"6\"} 1\n";
+    for (size, number, want) in
+        [("", "", (1, 3)), ("size", "", (5, 3)), ("size", "n", (5, 6)), ("page_size", "num_pages", (2, 4))]
+    {
+        let specs = MetricSpecs {
+            cache_config: spec("c"),
+            block_size_label: size.to_owned(),
+            num_blocks_label: number.to_owned(),
+            ..MetricSpecs::default()
+        };
+        let found = EngineMapping::new(&specs).read(page.as_bytes());
+        assert_eq!(found.load, load(None, None, None, Some(want)), "{size} {number}");
+    }
 }
 
 #[test]

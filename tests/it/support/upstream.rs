@@ -2,8 +2,9 @@
 //!
 //! Answers every path as it was told, and keeps what it received, so that a test can compare headers and bodies byte
 //! for byte. Lives in a runtime of its own: [`Upstream::kill`] breaks all its connections as the death of a pod does.
-//! Does not behave like an engine (no metrics, no queue).
+//! Does not behave like an engine (no queue; pages of metrics are those that a test gives it).
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
-use axum::response::Response;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http_body_util::{BodyExt, Collected, StreamBody};
 use hyper::body::Frame;
@@ -76,6 +77,8 @@ pub(crate) struct Upstream {
 
 struct Shared {
     answer: Mutex<Answer>,
+    /// By path, what is answered to GET; such requests are not those of the test.
+    pages: Mutex<BTreeMap<String, String>>,
     received: watch::Sender<Vec<Received>>,
 }
 
@@ -98,15 +101,15 @@ impl Upstream {
     }
 
     fn on(listener: TcpListener, answer: Answer) -> Self {
-        let shared =
-            Arc::new(Shared { answer: Mutex::new(answer), received: watch::Sender::new(Vec::new()) });
+        let (answer, received) = (Mutex::new(answer), watch::Sender::new(Vec::new()));
+        let shared = Arc::new(Shared { answer, pages: Mutex::default(), received });
         let runtime = server_runtime("upstream");
         listener.set_nonblocking(true).expect("the socket is ours");
         let at = listener.local_addr().expect("the socket is bound");
-        // Scrapes are answered like a server without metrics does, and are not requests of the test.
+        // Without a page, scrapes are answered like a server without metrics does, and are no requests of the test.
         let router = Router::new()
-            .route("/metrics", get(StatusCode::NOT_FOUND))
-            .route("/metrics/", get(StatusCode::NOT_FOUND))
+            .route("/metrics", get(page))
+            .route("/metrics/", get(page))
             .fallback(serve)
             .with_state(Arc::clone(&shared));
         runtime.spawn(async move {
@@ -124,6 +127,11 @@ impl Upstream {
     /// Changes how it answers from now on.
     pub(crate) fn answer(&self, answer: Answer) {
         *self.shared.answer.lock() = answer;
+    }
+
+    /// Answers GET of this path so from now on.
+    pub(crate) fn page(&self, path: &str, text: &str) {
+        self.shared.pages.lock().insert(path.to_owned(), text.to_owned());
     }
 
     /// All requests so far, in order of arrival.
@@ -170,7 +178,16 @@ impl RefusingPort {
     }
 }
 
+async fn page(State(shared): State<Arc<Shared>>, uri: Uri) -> Response {
+    let page = shared.pages.lock().get(uri.path().trim_end_matches('/')).cloned();
+    let status = if page.is_some() { StatusCode::OK } else { StatusCode::NOT_FOUND };
+    (status, page.unwrap_or_default()).into_response()
+}
+
 async fn serve(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if request.method() == Method::GET && shared.pages.lock().contains_key(request.uri().path()) {
+        return page(State(shared), request.uri().clone()).await;
+    }
     let (head, body) = request.into_parts();
     let whole = body.collect().await.ok();
     let trailers = whole.as_ref().and_then(|whole| whole.trailers().cloned()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The rows on `featureGates`, `dataLayer` and `requestHandler`.
+//! The rows on `featureGates`, `dataLayer.discovery` and `requestHandler`.
 
 use super::{HEAD, load, told, told_by};
 
@@ -38,40 +38,6 @@ fn feature_gates_are_known() {
 }
 
 #[test]
-fn what_the_data_layer_does_anyway_is_accepted() {
-    for (row, data_layer, want) in [
-        ("G29", "{}", Ok("")),
-        ("default", "{injectDefaults: true, sources: []}", Ok("")),
-        (
-            "G30",
-            "{injectDefaults: false}",
-            Err("`dataLayer.injectDefaults`: false is not supported, metrics pages are always read"),
-        ),
-        (
-            "G31, G32",
-            "{sources: [{pluginRef: a}]}",
-            Err("`dataLayer.sources` is not supported yet, remove it or leave it empty"),
-        ),
-        (
-            "HEAD",
-            "{crossReplicaSyncInterval: 1s}",
-            Err("`dataLayer.crossReplicaSyncInterval` is not supported yet, remove it or leave it empty"),
-        ),
-        ("no map", "[]", Err("`dataLayer`: expected a map, found a list")),
-        (
-            "no boolean",
-            "{injectDefaults: 1}",
-            Err("`dataLayer.injectDefaults`: expected `true` or `false`, found 1"),
-        ),
-    ] {
-        let (outline, warnings) =
-            told(&format!("{HEAD}plugins: [{{type: queue-scorer}}]\ndataLayer: {data_layer}"));
-        let got = outline.as_ref().map(|_| warnings.as_str()).map_err(String::as_str);
-        assert_eq!(got, want, "{row}");
-    }
-}
-
-#[test]
 fn a_plugin_may_list_the_endpoints() {
     let plugins = "plugins: [{type: file-discovery, parameters: {path: /a}}, {type: queue-scorer}]\n";
     let is_not_used =
@@ -89,7 +55,7 @@ fn a_plugin_may_list_the_endpoints() {
             "{discovery: {pluginRef: file-discovery, endpoints: {pluginRef: b}}}",
             Err("`dataLayer.discovery` names two plugins, the other is `file-discovery`"),
         ),
-        ("not used", "{}", Ok(is_not_used.clone())),
+        ("not used", "{injectDefaults: true}", Ok(is_not_used.clone())),
         ("nothing", "{discovery: {}}", Ok(is_not_used.clone())),
         ("no name", "{discovery: {pluginRef: null}}", Err("`dataLayer.discovery` has no `pluginRef`")),
         ("no name", "{discovery: {pluginRef: ''}}", Err("`pluginRef` is empty")),

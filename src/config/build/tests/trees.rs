@@ -133,7 +133,7 @@ fn references_may_point_forwards_but_not_in_circles() {
     let (composition, (_, warnings)) = load_all(&[tree("a", "b"), tree("b", "leaf")]);
     assert_eq!(
         (composition.unwrap().build_order, warnings.as_str()),
-        (vec![2, 1, 0, 3, 4, 5, 6, 7, 8, 9], "")
+        (vec![2, 1, 0, 3, 4, 5, 6, 7, 8, 9, 10, 11], "")
     );
     let circle = |names: &str| format!("plugins refer to one another in a circle: `{names}`");
     for (name, plugins, want) in [

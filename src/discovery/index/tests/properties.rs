@@ -35,7 +35,17 @@ fn pods() -> impl Strategy<Value = PodState> {
         |(name, labels, annotation, addresses, (ready, deleted), started)| {
             let annotations =
                 annotation.into_iter().map(|ports| (ACTIVE_PORTS[1].to_owned(), ports)).collect();
-            PodState { name, labels, annotations, addresses, ready, deleted, started }
+            PodState {
+                name,
+                labels,
+                annotations,
+                node: String::new(),
+                host_address: String::new(),
+                addresses,
+                ready,
+                deleted,
+                started,
+            }
         },
     )
 }

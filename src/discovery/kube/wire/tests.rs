@@ -22,9 +22,9 @@ fn vllm() -> Value {
             "labels": {"app": "vllm"}, "annotations": {"llm-d.ai/active-ports": "8000"},
             "managedFields": [{"manager": "kubelet", "fieldsV1": {"f:status": {}}}],
         },
-        "spec": {"containers": [{"name": "vllm", "image": "x"}]},
+        "spec": {"nodeName": "node-1", "containers": [{"name": "vllm", "image": "x"}]},
         "status": {
-            "phase": "Running", "podIP": "10.0.0.5", "podIPs": [{"ip": "10.0.0.5"}, {"ip": "fd00::5"}],
+            "phase": "Running", "hostIP": "192.0.2.1", "podIP": "10.0.0.5", "podIPs": [{"ip": "10.0.0.5"}, {"ip": "fd00::5"}],
             "startTime": "2025-11-01T10:00:00Z",
             "conditions": [
                 {"type": "Initialized", "status": "True"},
@@ -42,6 +42,8 @@ fn a_pod_leaves_what_counts() {
         name: "vllm-0".into(),
         labels: pairs(&[("app", "vllm")]),
         annotations: pairs(&[("llm-d.ai/active-ports", "8000")]),
+        node: "node-1".into(),
+        host_address: "192.0.2.1".into(),
         addresses: ["10.0.0.5", "10.0.0.5", "fd00::5"].map(str::to_owned).into(),
         ready: true,
         deleted: false,
