@@ -1,6 +1,7 @@
 //! How full the pool is, and who gets in.
 
 pub(crate) mod concurrency;
+pub(crate) mod latency_slo;
 pub(crate) mod probabilistic;
 pub(crate) mod utilization;
 

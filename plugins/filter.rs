@@ -12,5 +12,6 @@ pub(crate) mod low_queue;
 pub(crate) mod prefix_cache_affinity;
 pub(crate) mod role;
 pub(crate) mod session_affinity;
+pub(crate) mod slo_headroom_tier;
 pub(crate) mod topology_affinity;
 pub(crate) mod utilization;

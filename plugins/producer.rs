@@ -3,4 +3,5 @@
 pub(crate) mod agent_identity;
 pub(crate) mod inflight_load;
 pub(crate) mod mm_embeddings_cache;
+pub(crate) mod predicted_latency;
 pub(crate) mod session_id;

@@ -293,7 +293,7 @@ fn encoded(endpoint: &Endpoint) -> impl Iterator<Item = u8> {
         let first = bytes.next()?;
         let (second, third) = (bytes.next(), bytes.next());
         let group = u32::from_be_bytes([0, first, second.unwrap_or(0), third.unwrap_or(0)]);
-        let digit = |shift: u32| DIGITS[(group >> shift & 63) as usize];
+        let digit = |shift: u32| DIGITS[((group >> shift) & 63) as usize];
         let or_padding = |there: bool, digit: u8| if there { digit } else { b'=' };
         Some([
             digit(18),

@@ -4,6 +4,7 @@ use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
 use epp_framework::plugin::{BuildContext, Data};
 use epp_framework::slot::RequestSlot;
 
+use crate::latency::LatencyPredictions;
 use crate::prefix::PrefixMatches;
 
 /// Name of [`IN_FLIGHT_LOAD_PRODUCER`].
@@ -32,6 +33,26 @@ pub(crate) const PREFIX_MATCHES_PRODUCER: Parameter = Parameter {
 pub(crate) fn prefix_matches(parameters: &Parameters, cx: &BuildContext<'_>) -> RequestSlot<PrefixMatches> {
     let named = parameters.reference(PREFIX_MATCHES);
     cx.slot_of(named.unwrap_or(Data::PrefixMatches.default_producer()))
+}
+
+/// Name of [`LATENCY_PREDICTIONS_PRODUCER`].
+pub(crate) const LATENCY_PREDICTIONS: &str = "latencyPredictionInfoProducerName";
+
+/// Who predicts latencies.
+pub(crate) const LATENCY_PREDICTIONS_PRODUCER: Parameter = Parameter {
+    name: LATENCY_PREDICTIONS,
+    kind: ParameterKind::Producer { of: Data::LatencyPrediction, own: false },
+    unit: "",
+    summary: "Who predicts latencies.",
+};
+
+/// Where the producer that [`LATENCY_PREDICTIONS`] names, or else the default one, leaves its predictions.
+pub(crate) fn latency_predictions(
+    parameters: &Parameters,
+    cx: &BuildContext<'_>,
+) -> RequestSlot<LatencyPredictions> {
+    let named = parameters.reference(LATENCY_PREDICTIONS);
+    cx.slot_of(named.unwrap_or(Data::LatencyPrediction.default_producer()))
 }
 
 /// What is wrong with the name of a header, if anything is.

@@ -20,6 +20,7 @@ use rand::rngs::SmallRng;
 use serde_json::Value;
 use smallvec::smallvec;
 
+use crate::latency::{LatencyPredictions, Prediction};
 use crate::prefix::PrefixMatches;
 use crate::prefix::index::{Index, MAX_CAPACITY};
 
@@ -213,6 +214,18 @@ pub(crate) fn built_in(slots: &SlotNames, plugin_type: &PluginType, parameters: 
     let given = serde_json::from_str(parameters).expect("the test's parameters are JSON");
     let cx = BuildContext::new(plugin_type.name, slots);
     (plugin_type.build)(&parsed(plugin_type.parameters, &given), &cx)
+}
+
+/// Predictions for endpoints by their slots: headrooms to the first token and per token, requests dispatched.
+pub(crate) fn predictions(predicted: &[Option<(f64, f64, u32)>]) -> LatencyPredictions {
+    let prediction = |(slot, predicted): (u32, &Option<(f64, f64, u32)>)| {
+        let (ttft_headroom_ms, tpot_headroom_ms, n_dispatched) = predicted.unwrap_or_default();
+        let valid = predicted.is_some();
+        let prediction =
+            Prediction { ttft_headroom_ms, tpot_headroom_ms, n_dispatched, valid, ..Prediction::default() };
+        (EndpointId { slot, generation: 0 }, prediction)
+    };
+    (0..).zip(predicted).map(prediction).collect()
 }
 
 /// What a type warns of at these parameters, where no other plugin is declared.

@@ -14,7 +14,7 @@ use rand::rngs::SmallRng;
 
 use crate::latency::LatencyPredictions;
 use crate::prefix::PrefixMatches;
-use crate::sources::{PREFIX_MATCHES_PRODUCER, prefix_matches};
+use crate::sources::{LATENCY_PREDICTIONS, PREFIX_MATCHES_PRODUCER, latency_predictions, prefix_matches};
 
 const THRESHOLD: &str = "affinityThreshold";
 const EXPLORATION: &str = "explorationProbability";
@@ -23,7 +23,6 @@ const SOURCE: &str = "ttftSource";
 const BY_THROUGHPUT: &str = "prefillThroughput";
 const BY_PREDICTOR: &str = "latencyPredictor";
 const THROUGHPUT: &str = "peakPrefillThroughput";
-const PREDICTOR: &str = "latencyPredictionProducerName";
 
 /// `prefix-cache-affinity-filter`.
 pub(crate) const TYPE: PluginType = PluginType {
@@ -68,7 +67,7 @@ pub(crate) const TYPE: PluginType = PluginType {
         },
         PREFIX_MATCHES_PRODUCER,
         Parameter {
-            name: PREDICTOR,
+            name: LATENCY_PREDICTIONS,
             kind: ParameterKind::Reference { to: Kind::Produces(Data::LatencyPrediction), default: None },
             unit: "",
             summary: "Who predicts latencies, if not `predicted-latency-producer`.",
@@ -82,8 +81,7 @@ pub(crate) const TYPE: PluginType = PluginType {
 
 fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
     let ttft = if parameters.text(SOURCE) == BY_PREDICTOR {
-        let producer = parameters.reference(PREDICTOR);
-        Ttft::Predicted(cx.slot_of(producer.unwrap_or(Data::LatencyPrediction.default_producer())))
+        Ttft::Predicted(latency_predictions(parameters, cx))
     } else {
         Ttft::Throughput { tokens_per_ms: parameters.float(THROUGHPUT) / 1000.0 }
     };

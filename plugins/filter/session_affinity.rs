@@ -11,11 +11,12 @@ use crate::session::{PARAMETERS, SessionAffinity, review};
 pub(crate) const TYPE: PluginType = PluginType {
     name: "session-affinity-filter",
     summary: "Keeps the endpoint that served the session before, if it is among the candidates.",
-    about: "If the endpoint that the session belongs to is a candidate, only it is kept, otherwise all are. With `encoded_endpoint_header` each \
-            answer carries a header that names the endpoint, `namespace/name` in base64, and clients send it back: \
-            nothing is remembered here, all replicas understand it, and clients must cooperate. With `session_id` \
-            clients name their session, and its endpoint is remembered until no request came for \
-            `evictionTtlSeconds`; a session moves only when its endpoint is no candidate. Replicas do not share that.",
+    about: "If the endpoint that the session belongs to is a candidate, only it is kept, otherwise all are. With \
+            `encoded_endpoint_header` each answer carries a header that names the endpoint, `namespace/name` in \
+            base64, and clients send it back: nothing is remembered here, all replicas understand it, and clients must \
+            cooperate. With `session_id` clients name their session, and its endpoint is remembered until no request \
+            came for `evictionTtlSeconds`; a session moves only when its endpoint is no candidate. Replicas do not \
+            share that.",
     stability: Stability::Alpha,
     parameters: PARAMETERS,
     kinds: &[Kind::Filter],

@@ -16,7 +16,8 @@ const DEFAULT_BLOCK_BYTES: i64 = 64;
 
 const MAX_BLOCK_BYTES: i64 = 1 << 20;
 
-const BYTES: i64 = BYTES_PER_TOKEN as i64;
+const BYTES: i64 = 4;
+const _: () = assert!(BYTES_PER_TOKEN == 4, "the same");
 
 /// Largest limit of a prompt that can be given.
 const MAX_LIMIT: i64 = 1 << 32;

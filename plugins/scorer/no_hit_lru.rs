@@ -18,7 +18,7 @@ use crate::recent::Recent;
 use crate::sources::{PREFIX_MATCHES_PRODUCER, prefix_matches};
 
 const SIZE: &str = "lruSize";
-const DEFAULT_SIZE: usize = 1024;
+const DEFAULT_SIZE: u32 = 1024;
 
 /// The score of everybody if somebody holds the prompt's beginning.
 const WARM: f64 = 0.5;
@@ -58,11 +58,13 @@ const fn ignored(name: &'static str) -> Parameter {
 }
 
 fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
-    let size = usize::try_from(parameters.integer(SIZE)).unwrap_or(0);
-    let size = if size == 0 { DEFAULT_SIZE } else { size };
+    let size = match parameters.integer(SIZE) {
+        ..=0 => DEFAULT_SIZE,
+        size => u32::try_from(size).unwrap_or(DEFAULT_SIZE),
+    };
     let scorer = Arc::new(NoHitLruScorer {
         matches: prefix_matches(parameters, cx),
-        state: Mutex::new(State { used: Recent::new(size), positions: Vec::new() }),
+        state: Mutex::new(State { used: Recent::new(size as usize), positions: Vec::new() }),
     });
     Plugin {
         scorer: Some(scorer.clone()),

@@ -10,12 +10,13 @@ use crate::session::{PARAMETERS, SessionAffinity, review};
 pub(crate) const TYPE: PluginType = PluginType {
     name: "session-affinity-scorer",
     summary: "Prefers the endpoint that served the session before.",
-    about: "The score is 1 for the endpoint that the session belongs to, and 0 for others; a request without a session scores 0 \
-            everywhere. With `encoded_endpoint_header` each \
-            answer carries a header that names the endpoint, `namespace/name` in base64, and clients send it back: \
-            nothing is remembered here, all replicas understand it, and clients must cooperate. With `session_id` \
-            clients name their session, and its endpoint is remembered until no request came for \
-            `evictionTtlSeconds`; a session moves only when its endpoint is no candidate. Replicas do not share that.",
+    about: "The score is 1 for the endpoint that the session belongs to, and 0 for others; a request without a session \
+            scores 0 everywhere. With \
+            `encoded_endpoint_header` each answer carries a header that names the endpoint, `namespace/name` in \
+            base64, and clients send it back: nothing is remembered here, all replicas understand it, and clients must \
+            cooperate. With `session_id` clients name their session, and its endpoint is remembered until no request \
+            came for `evictionTtlSeconds`; a session moves only when its endpoint is no candidate. Replicas do not \
+            share that.",
     stability: Stability::Alpha,
     parameters: PARAMETERS,
     kinds: &[Kind::Scorer],

@@ -50,6 +50,37 @@ fn several(picker: &str, n_endpoints: u32) -> Decisions {
     decisions
 }
 
+/// The scorers and filters of v1.5 and llm-d, none of which leaves nobody.
+const CATALOGUE: &str = "
+plugins:
+- {type: running-requests-size-scorer}
+- {type: token-load-scorer}
+- {type: load-aware-scorer}
+- {type: active-request-scorer}
+- {type: no-hit-lru-scorer}
+- {type: context-length-aware, parameters: {enableFiltering: true}}
+- {type: session-affinity-scorer}
+- {type: session-affinity-scorer, name: by-session, parameters: {strategy: session_id}}
+- {type: session-affinity-filter, parameters: {strategy: session_id}}
+- {type: header-label-affinity-scorer, parameters: {headerName: x-zone, labelKey: zone}}
+- {type: mm-embeddings-cache-scorer}
+- {type: latency-scorer}
+- {type: slo-headroom-tier-filter}
+- {type: prefix-cache-affinity-filter}
+- {type: label-selector-filter, parameters: {matchExpressions: [{key: a, operator: DoesNotExist}]}}
+- {type: decode-filter}
+- type: utilization-filter
+  parameters: {conditions: [{metric: active-requests, maxValue: 0}], fallbackOnEmpty: true}
+";
+
+/// All of those for a request with a token, a session and a zone.
+fn catalogue(n_endpoints: u32) -> Decisions {
+    let mut decisions = Decisions::under(CATALOGUE, n_endpoints);
+    let headers = [("x-session-token", "ZGVmYXVsdC9wb2QtMA=="), ("x-session-id", "s"), ("x-zone", "a")];
+    decisions.request.headers = headers.map(|(name, value)| (name, value.to_owned())).into_iter().collect();
+    decisions
+}
+
 #[test]
 fn a_warm_decision_allocates_nothing() {
     for n_endpoints in [1, 10, 16, 17, 100, 1000] {
@@ -59,6 +90,7 @@ fn a_warm_decision_allocates_nothing() {
             ("tree", Decisions::by_a_tree(n_endpoints)),
             ("failing tree", Decisions::under(FAILING_TREE, n_endpoints)),
             ("attributes", Decisions::under(ATTRIBUTES, n_endpoints)),
+            ("catalogue", catalogue(n_endpoints)),
             ("several, by score", several("max-score-picker", n_endpoints)),
             ("several, at random", several("random-picker", n_endpoints)),
             ("several, by weight", several("weighted-random-picker", n_endpoints)),

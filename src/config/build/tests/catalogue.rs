@@ -145,6 +145,28 @@ fn parameters_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn configurations_with_latency_prediction_load_and_say_what_is_missing() {
+    let told = warnings(
+        "v1.5",
+        "- {type: predicted-latency-scorer, parameters: {samplingMean: 1000, affinityGateTau: 0.8}}",
+    );
+    assert_eq!(told.matches("no latencies are predicted yet").count(), 1, "{told}");
+    let family = "- type: latency-scorer\n- type: slo-headroom-tier-filter\n- type: latency-slo-admitter\n";
+    assert_eq!(warnings("injected", family).matches("no latencies").count(), 1);
+    let producer = "- {type: predicted-latency-producer, parameters: {sloBufferFactor: 1.2, contextTTL: 300000000000, \
+                    streamingMode: true, predictInPrepareData: false, samplingMean: 1000}}";
+    let told = warnings("declared", &format!("{family}{producer}"));
+    assert_eq!(told.matches("no latencies").count(), 1, "{told}");
+    for (parameters, why) in
+        [("sloBufferFactor: 0", "a number of at least"), ("ttftWeight: -1", "a number from 0")]
+    {
+        let name =
+            if parameters.starts_with("slo") { "predicted-latency-producer" } else { "latency-scorer" };
+        refused(parameters, &format!("- {{type: {name}, parameters: {{{parameters}}}}}"), why);
+    }
+}
+
+#[test]
 fn what_other_releases_take_is_taken() {
     for (row, plugins, why) in [
         (
