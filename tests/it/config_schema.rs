@@ -5,12 +5,13 @@
 
 use std::path::PathBuf;
 
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Broken files in which nothing is wrong that a schema can see: names, circles, what is there twice or in another place.
-const BEYOND_A_SCHEMA: [&str; 10] = [
+const BEYOND_A_SCHEMA: [&str; 11] = [
     "one-type-twice",
     "misspelled-reference",
     "reference-to-a-renamed-type",
@@ -21,6 +22,8 @@ const BEYOND_A_SCHEMA: [&str; 10] = [
     "misspelled-parser",
     "discovery-by-a-scorer",
     "second-document",
+    // By a pattern, which is not judged here.
+    "unknown-feature-gate",
 ];
 
 fn schema() -> Value {
@@ -121,12 +124,10 @@ fn files(folder: &str) -> Vec<(String, String)> {
     files.collect()
 }
 
+/// The first document: `serde_yaml` takes a closing marker for a second one.
 fn value_of(text: &str) -> Option<Value> {
-    // One closing marker is taken for a second document.
-    serde_json::to_value(
-        serde_yaml::from_str::<serde_yaml::Value>(text.trim_end().trim_end_matches("...")).ok()?,
-    )
-    .ok()
+    let first = serde_yaml::Deserializer::from_str(text).next()?;
+    serde_json::to_value(serde_yaml::Value::deserialize(first).ok()?).ok()
 }
 
 #[test]

@@ -25,8 +25,8 @@ plugins:
 - type: request-attribute-reporter
   parameters:
     attributes:
-    - key: {name: a}
-      expression: "usage.prompt_tokens # 1"
+    - key: {name: "a # b"}
+      expression: "usage.prompt_tokens * 2.0"
     - key: {name: b, namespace: "true"}
       expression: "1"
       condition: has(usage.prompt_tokens)

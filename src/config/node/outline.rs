@@ -205,7 +205,7 @@ z: *a
     #[test]
     fn errors_have_places_and_leave_what_came_before() {
         let (roots, problem) = outline("a: 1\n---\nb: [\n");
-        assert_eq!((roots.len(), problem.map(|problem| problem.line)), (1, Some(4)));
+        assert_eq!((roots.len(), problem.map(|problem| problem.line)), (1, Some(3)));
         let (roots, problem) = outline(&"[".repeat(MAX_DEPTH + 1));
         assert!(roots.is_empty() && problem.is_some_and(|problem| problem.message.contains("nesting")));
         assert!(outline(&" ".repeat(MAX_BYTES + 1)).1.is_some());

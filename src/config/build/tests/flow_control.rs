@@ -37,7 +37,12 @@ fn the_saturation_detector_is_the_one_that_is_named() {
             Ok("`saturationDetector` does nothing beside `flowControl.saturationDetector`"),
             Some("c"),
         ),
-        ("E16", "saturationDetector: {pluginRef: nobody}", Err("no plugin is named `nobody`"), None),
+        (
+            "E16",
+            "saturationDetector: {pluginRef: nobody}",
+            Err("no plugin is named `nobody`; `plugins` declares `queue-scorer`, `c`"),
+            None,
+        ),
         (
             "E16",
             "saturationDetector: {pluginRef: queue-scorer}",
@@ -60,7 +65,12 @@ fn policies_are_judged_strictly_where_the_gate_is_on() {
     for (row, gate, body, want) in [
         ("known", GATE, edf.clone(), Ok(ON.to_owned())),
         ("known", "", edf, Ok(OFF.to_owned())),
-        ("G33", GATE, bands("orderingPolicyRef: nobody"), Err("no plugin is named `nobody`".to_owned())),
+        (
+            "G33",
+            GATE,
+            bands("orderingPolicyRef: nobody"),
+            Err("no plugin is named `nobody`; `plugins` declares `queue-scorer`, `c`".to_owned()),
+        ),
         (
             "G33: another kind",
             GATE,
@@ -126,8 +136,8 @@ fn quantities_spans_and_bands_are_read() {
 fn g16_two_profiles_need_a_handler() {
     let config =
         format!("{HEAD}plugins: [{{type: queue-scorer}}]\nschedulingProfiles: [{{name: a}}, {{name: b}}]");
-    let told = told_by(&config, epp_plugins::BUILT_IN).0;
-    assert_eq!(told, Err("2 profiles need a profile handler, none is declared".to_owned()));
+    let told = told_by(&config, epp_plugins::BUILT_IN).0.unwrap_err();
+    assert!(told.starts_with("2 profiles need a profile handler, none is declared"), "{told}");
 }
 
 #[test]

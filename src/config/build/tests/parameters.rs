@@ -34,7 +34,11 @@ fn parameters_are_read_as_declared() {
     let block_size = "plugin `p`: parameter `hashBlockSize`: expected an integer from 1 to 65536, found";
     for (row, parameters, want) in [
         ("G9 E6", "{hashBlockSize: asdf}", format!("{block_size} the string `asdf`")),
-        ("E6 quoted", "{hashBlockSize: '16'}", format!("{block_size} the string `16`")),
+        (
+            "E6 quoted",
+            "{hashBlockSize: '16'}",
+            format!("{block_size} the string `16`; write it without quotes"),
+        ),
         ("E6 fraction", "{hashBlockSize: 1.5}", format!("{block_size} 1.5")),
         ("E6 range", "{hashBlockSize: 0}", format!("{block_size} 0")),
         ("E6 range", "{hashBlockSize: 1e18}", format!("{block_size} 1e18")),

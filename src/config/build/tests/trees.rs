@@ -64,7 +64,10 @@ fn faulty_trees_are_refused_with_their_places() {
         (
             "row 13",
             "{current: {pluginRef: xyz}}",
-            format!("{}: no plugin is named `xyz`", at("current.pluginRef")),
+            format!(
+                "{}: no plugin is named `xyz`; `plugins` declares `a`, `low`, `queue-scorer`, `tree`",
+                at("current.pluginRef")
+            ),
         ),
         ("row 14", "{current: {pluginRef: queue-scorer}}", no_filter("current.pluginRef")),
         (
@@ -189,7 +192,11 @@ fn thresholds_out_of_range_are_refused() {
         ("lora-affinity-filter", "-0.1", "a number from 0 to 1, found -0.1"),
         ("lora-affinity-filter", "1.001", "a number from 0 to 1, found 1.001"),
         ("lora-affinity-filter", ".nan", "a number from 0 to 1, found NaN"),
-        ("lora-affinity-filter", "'0.5'", "a number from 0 to 1, found the string `0.5`"),
+        (
+            "lora-affinity-filter",
+            "'0.5'",
+            "a number from 0 to 1, found the string `0.5`; write it without quotes",
+        ),
     ] {
         let config =
             format!("{HEAD}plugins: [{{type: {plugin}, name: f, parameters: {{threshold: {threshold}}}}}]");
