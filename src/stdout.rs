@@ -1,4 +1,4 @@
-//! What the process says on stdout, and nobody else: [`print`].
+//! What the process says on stdout, and nobody else: [`print()`].
 
 use std::io::Write as _;
 
