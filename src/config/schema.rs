@@ -100,13 +100,29 @@ fn envelope(types: &[PluginType], cases: &[Value]) -> Value {
 }
 
 fn data_layer(endpoints: &Value) -> Value {
+    let extractor = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["pluginRef"],
+        "properties": {"pluginRef": {"$ref": "#/definitions/pluginRef"}},
+    });
+    let source = json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": ["pluginRef"],
+        "properties": {
+            "pluginRef": {"$ref": "#/definitions/pluginRef"},
+            "interval": {"type": ["string", "null"], "description": "Time between two readings, such as 1s."},
+            "extractors": {"type": ["array", "null"], "description": "Who makes values of it.", "items": extractor},
+        },
+    });
     json!({
         "type": ["object", "null"],
         "description": "Where endpoints and their metrics come from.",
         "additionalProperties": false,
         "properties": {
             "injectDefaults": {"type": "boolean", "default": true, "description": "Whether metrics pages are read without being listed."},
-            "sources": {"type": ["array", "null"], "description": "What is read beside the default."},
+            "sources": {"type": ["array", "null"], "description": "What is read from endpoints.", "items": source},
             "discovery": {
                 "type": ["object", "null"],
                 "description": "Who lists the pool's endpoints, if not the command line says it.",
