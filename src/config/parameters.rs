@@ -168,8 +168,9 @@ impl Reader<'_> {
             ParameterKind::Float { min, max, .. } | ParameterKind::OptionalFloat { min, max, .. } => {
                 node.finite_number().filter(|value| (min..=max).contains(value)).map(ParameterValue::Float)
             }
-            ParameterKind::Span { min, .. } => {
-                span(node).filter(|span| *span >= min).map(ParameterValue::Span)
+            // A default may be no span at all, for something that is said elsewhere.
+            ParameterKind::Span { default, min } => {
+                span(node).filter(|span| *span >= min || *span == default).map(ParameterValue::Span)
             }
             ParameterKind::Text { .. }
             | ParameterKind::Word { .. }

@@ -212,6 +212,7 @@ fn what_is_old_or_has_no_effect_is_told_once() {
     let unused = |name: &str| format!("plugin `{name}` does nothing, no profile handler refers to it");
     let old_headers = |name: &str| format!("{}\n- {{type: {name}}}", disagg(BOTH));
     let does_nothing = "it does nothing, since profile handlers set the headers themselves";
+    let nothing = |name: &str| vec![deprecated(name, does_nothing)];
     let threshold = "plugin `pd-profile-handler`: parameter `threshold` does nothing: declare a \
                      `prefix-based-pd-decider` with `nonCachedTokens`, which counts tokens";
     let zero = "{type: prefix-based-pd-decider, name: d}\n\
@@ -237,18 +238,8 @@ fn what_is_old_or_has_no_effect_is_told_once() {
                 unused("e"),
             ],
         ),
-        (
-            "prefill headers",
-            old_headers("prefill-header-handler"),
-            STAGES,
-            vec![deprecated("prefill-header-handler", does_nothing)],
-        ),
-        (
-            "headers",
-            old_headers("disagg-headers-handler"),
-            STAGES,
-            vec![deprecated("disagg-headers-handler", does_nothing)],
-        ),
+        ("prefill", old_headers("prefill-header-handler"), STAGES, nothing("prefill-header-handler")),
+        ("headers", old_headers("disagg-headers-handler"), STAGES, nothing("disagg-headers-handler")),
         (
             "a decider that never says yes",
             zero.to_owned(),
