@@ -216,13 +216,16 @@ pub(crate) fn built_in(slots: &SlotNames, plugin_type: &PluginType, parameters: 
     (plugin_type.build)(&parsed(plugin_type.parameters, &given), &cx)
 }
 
-/// Predictions for endpoints by their slots: headrooms to the first token and per token, requests dispatched.
-pub(crate) fn predictions(predicted: &[Option<(f64, f64, u32)>]) -> LatencyPredictions {
-    let prediction = |(slot, predicted): (u32, &Option<(f64, f64, u32)>)| {
+/// Headrooms to the first token and per token, and requests dispatched; `None` without a prediction.
+pub(crate) type Predicted = Option<(f64, f64, u32)>;
+
+/// Predictions for endpoints by their slots.
+pub(crate) fn predictions(predicted: &[Predicted]) -> LatencyPredictions {
+    let prediction = |(slot, predicted): (u32, &Predicted)| {
         let (ttft_headroom_ms, tpot_headroom_ms, n_dispatched) = predicted.unwrap_or_default();
         let valid = predicted.is_some();
         let prediction =
-            Prediction { ttft_headroom_ms, tpot_headroom_ms, n_dispatched, valid, ..Prediction::default() };
+            Prediction { ttft_headroom_ms, tpot_headroom_ms, valid, n_dispatched, ..Prediction::default() };
         (EndpointId { slot, generation: 0 }, prediction)
     };
     (0..).zip(predicted).map(prediction).collect()

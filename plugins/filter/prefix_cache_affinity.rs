@@ -162,7 +162,7 @@ mod tests {
     use crate::latency::Prediction;
     use crate::testing::{Pool, built_in, matches};
 
-    fn load(&prompt_tokens: &u64) -> Load {
+    fn load(prompt_tokens: u64) -> Load {
         Load { in_flight: Cost { prompt_tokens, ..Cost::default() }, ..Load::default() }
     }
 
@@ -183,7 +183,7 @@ mod tests {
             ("another threshold", given(r#", "affinityThreshold": 0.1"#), [1, 0, 0], [0, 0, 0], &[0]),
         ] {
             let slots = SlotNames::default();
-            let mut pool = Pool::new(in_flight.iter().map(load));
+            let mut pool = Pool::new(in_flight.into_iter().map(load));
             let filter = built_in(&slots, &TYPE, &parameters).filter.unwrap();
             assert_eq!(pool.filter(&*filter, 1), [0, 1, 2], "{name}: nothing is known");
             let slot = slots.request_slot(Data::PrefixMatches.default_producer());

@@ -71,9 +71,9 @@ mod tests {
     use epp_framework::slot::SlotNames;
 
     use super::*;
-    use crate::testing::{Pool, built_in, predictions};
+    use crate::testing::{Pool, Predicted, built_in, predictions};
 
-    fn left(parameters: &str, predicted: Option<&[Option<(f64, f64, u32)>]>, seed: u64) -> Vec<u32> {
+    fn left(parameters: &str, predicted: Option<&[Predicted]>, seed: u64) -> Vec<u32> {
         let slots = SlotNames::default();
         let mut pool = Pool::new([Load::default(); 3]);
         if let Some(predicted) = predicted {

@@ -233,7 +233,9 @@ mod tests {
     #[test]
     fn those_beyond_the_size_and_those_that_left_are_forgotten() {
         let mut setup = Setup::of(3, r#", "lruSize": 2"#);
-        [C, B, A].iter().for_each(|&to| setup.send(to));
+        for to in [C, B, A] {
+            setup.send(to);
+        }
         assert_close(&setup.scores(), &[0.0, 0.5, 1.0], "C is forgotten");
         setup.plugin.observer.as_ref().unwrap().on_endpoint_removed(EndpointId { slot: B, generation: 0 });
         setup.pool.replace(1);

@@ -66,10 +66,12 @@ mod tests {
     use super::*;
     use crate::testing::{Pool, assert_close};
 
+    /// Name, whether it anticipates, requests that run and were dispatched since, scores.
+    type Case<'a> = (&'a str, bool, &'a [(u32, u32)], &'a [f64]);
+
     #[test]
     fn the_fewest_running_score_best() {
-        // Running at the last scrape, and dispatched since.
-        let cases: &[(&str, bool, &[(u32, u32)], &[f64])] = &[
+        let cases: &[Case<'_>] = &[
             ("R1: relative", true, &[(10, 0), (5, 0), (0, 0)], &[0.0, 0.5, 1.0]),
             ("R1: equal", true, &[(3, 0), (3, 0)], &[1.0, 1.0]),
             ("one", true, &[(9, 0)], &[1.0]),

@@ -97,11 +97,14 @@ mod tests {
         Load { in_flight: Cost { requests: 1, prompt_tokens, output_tokens }, ..Load::default() }
     }
 
+    /// Name, parameters, prompt and output tokens in flight, those of the prompt, scores.
+    type Case<'a> = (&'a str, &'a str, &'a [(u64, u64)], u64, &'a [f64]);
+
     #[test]
     fn few_tokens_in_flight_score_best() {
         let threshold = r#"{"queueThresholdTokens": 1000}"#;
         let outputs = r#"{"queueThresholdTokens": 1000, "inFlightLoadProducerName": "p"}"#;
-        let cases: &[(&str, &str, &[(u64, u64)], u64, &[f64])] = &[
+        let cases: &[Case<'_>] = &[
             ("T1", threshold, &[(0, 0), (500, 0), (1000, 0)], 0, &[1.0, 0.5, 0.0]),
             ("T2", threshold, &[(0, 0), (250, 0), (750, 0)], 250, &[0.75, 0.5, 0.0]),
             ("T3", threshold, &[(5000, 0)], 0, &[0.0]),

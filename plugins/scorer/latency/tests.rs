@@ -5,10 +5,7 @@ use epp_framework::plugin::Data;
 use epp_framework::slot::SlotNames;
 
 use super::*;
-use crate::testing::{Pool, assert_close, built_in, matches, predictions};
-
-/// Headrooms to the first token and per token, and requests dispatched; `None` without a prediction.
-type Predicted = Option<(f64, f64, u32)>;
+use crate::testing::{Pool, Predicted, assert_close, built_in, matches, predictions};
 
 fn scores(parameters: &str, predicted: &[Predicted]) -> Vec<f64> {
     let slots = SlotNames::default();
@@ -65,6 +62,16 @@ fn the_best_group_scores_by_its_headrooms() {
             &[Some((-1.0, 5.0, 1)), Some((-1.0, -1.0, 1))],
             &[0.51, 0.0],
         ),
+    ];
+    for (name, parameters, predicted, want) in cases {
+        assert_close(&scores(parameters, predicted), want, name);
+    }
+}
+
+#[test]
+fn few_values_are_rated_as_well() {
+    let most = r#"{"headroomSelectionStrategy": "most"}"#;
+    let cases: &[(&str, &str, &[Predicted], &[f64])] = &[
         ("both are missed", "{}", &[Some((-9.0, -9.0, 1)), Some((-1.0, -1.0, 1))], &[0.01, 1.01]),
         (
             "a miss is never better for being large",
