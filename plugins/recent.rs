@@ -5,6 +5,9 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+/// Values that there is room for from the beginning, so that few decisions have to make some.
+const RESERVED: usize = 1024;
+
 /// No node.
 const NONE: u32 = u32::MAX;
 
@@ -29,10 +32,11 @@ pub(crate) struct Recent<K, V> {
 impl<K: Copy + Eq + Hash, V> Recent<K, V> {
     /// Makes an empty one that holds up to `capacity` values, 1 to 2^31.
     pub(crate) fn new(capacity: usize) -> Self {
+        let reserved = capacity.min(RESERVED);
         Self {
             capacity: capacity.clamp(1, 1 << 31),
-            by_key: HashMap::new(),
-            nodes: Vec::new(),
+            by_key: HashMap::with_capacity(reserved),
+            nodes: Vec::with_capacity(reserved),
             spare: Vec::new(),
             newest: NONE,
             oldest: NONE,

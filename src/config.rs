@@ -313,7 +313,8 @@ fn read_text(fields: &Fields<'_>, key: &str, problems: &mut Problems) -> Option<
 fn misspells(fields: &Fields<'_>, key: &str) -> bool {
     let (mistaken, _) = MISTAKEN_OF_REFERENCE[0];
     let is_mistaken = |known: &str| key == "pluginRef" && mistaken.contains(&known.to_lowercase().as_str());
-    fields.iter().any(|(known, ..)| is_mistaken(known) || !did_you_mean(known, [key]).is_empty())
+    let misspells = |known: &str| is_mistaken(known) || !did_you_mean(known, [key]).is_empty();
+    fields.iter().any(|(known, ..)| known != key && misspells(known))
 }
 
 /// The same, where `what` cannot be without.

@@ -182,7 +182,7 @@ fn compare(args: &DiffArgs, types: &'static [PluginType]) -> Ended {
         match only(path, args.key.as_deref(), types) {
             Ok((_, composition)) => sides.push(composition),
             Err(Failed::Refused(findings)) => {
-                trouble.extend(report::lines(&findings).lines().map(str::to_owned))
+                trouble.extend(report::lines(&findings).lines().map(str::to_owned));
             }
             Err(Failed::Trouble(why)) => trouble.push(why),
         }

@@ -321,8 +321,9 @@ impl<'a> Composer<'a> {
         let plan = &self.instances[handler];
         let wrong = (plan.plugin_type.judge_profiles)(&plan.parameters, &names);
         let (type_name, at) = (plan.plugin_type.name, self.position_of(handler));
+        let advice = if type_name == DEFAULT_HANDLER { self.other_handlers() } else { String::new() };
         for wrong in &wrong {
-            self.problems.error(at, format!("`{type_name}` {wrong}"));
+            self.problems.error(at, format!("`{type_name}` {wrong}{advice}"));
         }
         wrong.is_empty()
     }

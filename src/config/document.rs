@@ -129,12 +129,11 @@ fn is_null(root: &Piece) -> bool {
 
 /// Whether a map names our kind, whatever the case.
 fn says_it_is_one(map: &Piece) -> bool {
-    match map.get("kind") {
-        Some(kind) => kind.text().is_some_and(|kind| kind.eq_ignore_ascii_case(KIND)),
-        None => {
-            let version = map.get("apiVersion").and_then(Piece::text);
-            version.is_some_and(|version| [GIE_API, LLM_D_API].contains(&version))
-        }
+    if let Some(kind) = map.get("kind") {
+        kind.text().is_some_and(|kind| kind.eq_ignore_ascii_case(KIND))
+    } else {
+        let version = map.get("apiVersion").and_then(Piece::text);
+        version.is_some_and(|version| [GIE_API, LLM_D_API].contains(&version))
     }
 }
 

@@ -316,7 +316,7 @@ pub(super) fn span(span: Duration) -> String {
         ("ms", 1_000_000),
         ("us", 1_000),
     ];
-    let exact = units.into_iter().find(|(_, unit)| nanos > 0 && nanos % unit == 0);
+    let exact = units.into_iter().find(|(_, unit)| nanos > 0 && nanos.is_multiple_of(*unit));
     match exact {
         Some((name, unit)) => format!("{}{name}", nanos / unit),
         None if nanos == 0 => "0s".to_owned(),

@@ -53,13 +53,17 @@ pub fn check(
     let mut tell = |problem: Problem, release| {
         findings.push(Finding { file: file.to_owned(), problem, release });
     };
-    problems.into_iter().for_each(|problem| tell(problem, None));
+    for problem in problems {
+        tell(problem, None);
+    }
     for found in &all {
         load(found, types).1.into_iter().for_each(|problem| tell(problem, None));
         let text = found.text();
         for &release in versions {
             let notes = releases::judge(release, &text, types);
-            notes.into_iter().for_each(|note| tell(found.translate(note), Some(release)));
+            for note in notes {
+                tell(found.translate(note), Some(release));
+            }
         }
     }
     findings.sort_by_key(|finding| finding.problem.at());

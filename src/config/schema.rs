@@ -377,7 +377,6 @@ impl Writer<'_> {
             ParameterKind::Text { default: Some(default), .. } => {
                 json!({"type": "string", "default": default})
             }
-            ParameterKind::Text { default: None, .. } => json!({"type": "string", "minLength": 1}),
             ParameterKind::Word { of, default } => match default {
                 Some(default) => json!({"enum": of, "default": default}),
                 None => json!({"enum": of}),
@@ -391,7 +390,9 @@ impl Writer<'_> {
             ParameterKind::Reference { default: Some(default), .. } => {
                 json!({"type": "string", "minLength": 1, "default": default})
             }
-            ParameterKind::Reference { default: None, .. } => json!({"type": "string", "minLength": 1}),
+            ParameterKind::Text { default: None, .. } | ParameterKind::Reference { default: None, .. } => {
+                json!({"type": "string", "minLength": 1})
+            }
             ParameterKind::Producer { of, own } => {
                 let mut value = json!({"type": "string"});
                 if !own {

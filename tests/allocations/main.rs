@@ -50,7 +50,7 @@ fn several(picker: &str, n_endpoints: u32) -> Decisions {
     decisions
 }
 
-/// The scorers and filters of v1.5 and llm-d, none of which leaves nobody.
+/// Scorers and filters of v1.5 and llm-d, none of which leaves nobody.
 const CATALOGUE: &str = "
 plugins:
 - {type: running-requests-size-scorer}
@@ -59,6 +59,11 @@ plugins:
 - {type: active-request-scorer}
 - {type: no-hit-lru-scorer}
 - {type: context-length-aware, parameters: {enableFiltering: true}}
+";
+
+/// The others. A record has room for the scores of eight, beyond which it allocates.
+const CATALOGUE_2: &str = "
+plugins:
 - {type: session-affinity-scorer}
 - {type: session-affinity-scorer, name: by-session, parameters: {strategy: session_id}}
 - {type: session-affinity-filter, parameters: {strategy: session_id}}
@@ -73,9 +78,9 @@ plugins:
   parameters: {conditions: [{metric: active-requests, maxValue: 0}], fallbackOnEmpty: true}
 ";
 
-/// All of those for a request with a token, a session and a zone.
-fn catalogue(n_endpoints: u32) -> Decisions {
-    let mut decisions = Decisions::under(CATALOGUE, n_endpoints);
+/// Those for a request with a token, a session and a zone.
+fn catalogue(config: &str, n_endpoints: u32) -> Decisions {
+    let mut decisions = Decisions::under(config, n_endpoints);
     let headers = [("x-session-token", "ZGVmYXVsdC9wb2QtMA=="), ("x-session-id", "s"), ("x-zone", "a")];
     decisions.request.headers = headers.map(|(name, value)| (name, value.to_owned())).into_iter().collect();
     decisions
@@ -90,7 +95,8 @@ fn a_warm_decision_allocates_nothing() {
             ("tree", Decisions::by_a_tree(n_endpoints)),
             ("failing tree", Decisions::under(FAILING_TREE, n_endpoints)),
             ("attributes", Decisions::under(ATTRIBUTES, n_endpoints)),
-            ("catalogue", catalogue(n_endpoints)),
+            ("catalogue", catalogue(CATALOGUE, n_endpoints)),
+            ("the rest of it", catalogue(CATALOGUE_2, n_endpoints)),
             ("several, by score", several("max-score-picker", n_endpoints)),
             ("several, at random", several("random-picker", n_endpoints)),
             ("several, by weight", several("weighted-random-picker", n_endpoints)),

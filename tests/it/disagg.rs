@@ -34,7 +34,7 @@ impl Stage {
         }
         let endpoints: Vec<_> = servers.iter().map(|(_, server)| server.addr()).collect();
         let (config, roles) = (config.to_owned(), roles.to_vec());
-        let epp = Epp::with(EppSetup { config, roles, ..EppSetup::new(&endpoints) }).await;
+        let epp = Epp::with(EppSetup { roles, config, ..EppSetup::new(&endpoints) }).await;
         let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
         let stage = Self { servers, epp, envoy };
         stage.scraped().await;

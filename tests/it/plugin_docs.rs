@@ -70,7 +70,9 @@ fn paragraph(known: &PluginType) -> String {
     match known.stability {
         Stability::Beta => {}
         Stability::Alpha => {
-            sentence("An experiment in llm-d, which takes it with `--allow-experimental-plugins`.".to_owned())
+            sentence(
+                "An experiment in llm-d, which takes it with `--allow-experimental-plugins`.".to_owned(),
+            );
         }
         Stability::Deprecated { instead } => sentence(format!("Deprecated: {instead}.")),
     }

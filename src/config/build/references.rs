@@ -84,8 +84,8 @@ impl Composer<'_> {
 
     /// Tells of a name that no plugin has; `whose` begins the message.
     pub(super) fn tell_unknown_name(&mut self, whose: &str, name: &str, at: Position) {
-        let named = self.find_type(name);
-        let of_type = |plan: &&InstancePlan| named.is_some_and(|named| named.name == plan.plugin_type.name);
+        let asked = self.find_type(name);
+        let of_type = |plan: &&InstancePlan| asked.is_some_and(|asked| asked.name == plan.plugin_type.name);
         let (names, instances, config) = (&self.names, &self.instances, self.config);
         self.problems.error_with(at, || {
             let unknown = format!("{whose}no plugin is named {}", shown(name));
@@ -95,7 +95,7 @@ impl Composer<'_> {
                 return format!("{unknown}; {of} of that type {are} named {}", shown_list(others));
             }
             let hint = did_you_mean(name, names.keys().map(String::as_str));
-            if named.is_some() {
+            if asked.is_some() {
                 return format!("{unknown}, declare one of that type in `plugins`{hint}");
             }
             if !hint.is_empty() {

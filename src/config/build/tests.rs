@@ -196,6 +196,7 @@ fn defaults_are_injected() {
 #[test]
 fn faulty_entries_are_refused() {
     for (row, body, want) in [
+        ("G4: no value", "plugins: [{type: }]", "plugin has no `type`"),
         (
             "G3 E1",
             "plugins:\n- testing 1 2 3",

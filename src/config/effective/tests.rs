@@ -68,7 +68,7 @@ fn shown(text: &str) -> String {
 /// Without comments; no text in the fixtures has a line that begins with `#`.
 fn values(text: &str) -> Vec<&str> {
     let lines = text.lines().map(|line| line.split("  # ").next().unwrap_or_default());
-    lines.filter(|line| !line.trim_start().starts_with('#')).map(|line| line.trim_end()).collect()
+    lines.filter(|line| !line.trim_start().starts_with('#')).map(str::trim_end).collect()
 }
 
 #[test]

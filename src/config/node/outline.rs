@@ -174,7 +174,9 @@ z: *a
             }
             Content::Map(entries) => {
                 let key = |key: &Piece| format!("{path}.{}", key.text().unwrap_or_default());
-                entries.iter().for_each(|(name, value)| leaves(value, &key(name), into));
+                for (name, value) in entries {
+                    leaves(value, &key(name), into);
+                }
             }
         }
     }
@@ -185,7 +187,9 @@ z: *a
         let (roots, problem) = outline(&text);
         assert_eq!(problem, None);
         let mut told = Vec::new();
-        roots.iter().for_each(|root| leaves(root, "", &mut told));
+        for root in &roots {
+            leaves(root, "", &mut told);
+        }
         let want = [
             ".a.b 4:5 \"\\nx: 1\\n\" |",
             ".a.c 6:5 \"f\"",
@@ -206,7 +210,7 @@ z: *a
     fn errors_have_places_and_leave_what_came_before() {
         let (roots, problem) = outline("a: 1\n---\nb: [\n");
         assert_eq!((roots.len(), problem.map(|problem| problem.line)), (1, Some(3)));
-        let (roots, problem) = outline(&"[".repeat(MAX_DEPTH + 1));
+        let (roots, problem) = outline(&["[".repeat(MAX_DEPTH + 1), "]".repeat(MAX_DEPTH + 1)].concat());
         assert!(roots.is_empty() && problem.is_some_and(|problem| problem.message.contains("nesting")));
         assert!(outline(&" ".repeat(MAX_BYTES + 1)).1.is_some());
     }

@@ -145,6 +145,7 @@ fn plugins_are_judged() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn parameters_are_judged() {
     let prefix =
         |parameters: &str| format!("plugins: [{{type: prefix-cache-scorer, parameters: {{{parameters}}}}}]");
@@ -219,6 +220,7 @@ fn parameters_are_judged() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn profiles_are_judged() {
     let profile = |entries: &str| {
         format!(

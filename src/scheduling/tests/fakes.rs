@@ -74,7 +74,9 @@ impl Rig {
 
     /// Makes endpoints stale: their scrapes fail.
     pub(super) fn fail(&self, indices: &[usize]) {
-        indices.iter().for_each(|&index| self.pool.endpoints[index].store_scrape_failing());
+        for &index in indices {
+            self.pool.endpoints[index].store_scrape_failing();
+        }
     }
 
     /// The record of the last decision.

@@ -58,7 +58,7 @@ fn values(received: &Received, name: &str) -> Vec<String> {
 async fn start(config: &str, servers: &[Upstream], roles: &[&'static str]) -> Epp {
     let endpoints: Vec<_> = servers.iter().map(Upstream::addr).collect();
     let (config, roles) = (config.to_owned(), roles.to_vec());
-    Epp::with(EppSetup { config, roles, ..EppSetup::new(&endpoints) }).await
+    Epp::with(EppSetup { roles, config, ..EppSetup::new(&endpoints) }).await
 }
 
 /// Rows D15, D16 and D18. Where the body is not seen, nobody can tell that it holds an image.
@@ -170,7 +170,7 @@ async fn a_header_chooses_the_profile() {
         let answer = post.body(r#"{"model":"m","prompt":"p"}"#).send().await.expect("Envoy answers");
         match want {
             Ok(at) => {
-                assert_eq!((answer.status().as_u16(), servers[at].received().len()), (200, before[at] + 1))
+                assert_eq!((answer.status().as_u16(), servers[at].received().len()), (200, before[at] + 1));
             }
             Err(status) => {
                 assert_eq!(answer.status().as_u16(), status);

@@ -276,7 +276,7 @@ fn engines_may_be_added_and_chosen() {
         assert_eq!(of_extractor(&chosen), Ok(String::new()), "{}", engine.name);
     }
     let silenced = "{engineConfigs: [{name: vllm, customMetrics: [{attributeKey: a, metricSpec: n}]}]}";
-    let want = "5:9: warning: plugin `core-metrics-extractor`: the entry `vllm` of `engineConfigs` takes the place of the \
+    let want = "5:10: warning: plugin `core-metrics-extractor`: the entry `vllm` of `engineConfigs` takes the place of the \
                 built-in one and names no load, so none is read; `customMetrics` beside `engineConfigs` are read of every \
                 engine";
     assert_eq!(of_extractor(silenced).as_deref(), Ok(want));

@@ -111,6 +111,7 @@ fn parsers(body: &str) -> (Result<String, String>, String) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn parsers_are_those_that_are_listed_or_the_default_ones() {
     let default = "openai-parser anthropic-parser vllmhttp-parser generic-parser";
     let queue = "plugins: [{type: queue-scorer}]\n";
