@@ -274,12 +274,13 @@ impl Commit for SessionAffinity {
 impl Responder for SessionAffinity {
     fn respond(&self, answered: &Answered<'_>, headers: &mut Vec<(String, String)>) {
         let Strategy::Token { header } = &self.strategy else { return };
-        let Some(endpoint) = answered.placement.of(&self.profile) else { return };
-        // A gateway that went to a fallback: who that is, is not known by name.
-        let elsewhere = answered.served.is_some_and(|served| served != endpoint.destination);
-        if self.profile.is_empty() && elsewhere {
-            return;
-        }
+        let placement = answered.placement;
+        let endpoint = match answered.served.filter(|_| self.profile.is_empty()) {
+            // It may have gone to a fallback, or to somebody that it was not told of.
+            Some(served) => placement.served_by(served),
+            None => placement.of(&self.profile),
+        };
+        let Some(endpoint) = endpoint else { return };
         headers.push((header.clone(), encoded(endpoint).map(char::from).collect()));
     }
 }

@@ -3,8 +3,6 @@
 //! The lock in here is the pool's one critical section: a decision takes the snapshot, samples, scores, reserves,
 //! commits and records inside it.
 
-use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +49,8 @@ pub struct PoolState {
     pipeline: ArcSwap<Pipeline>,
     data_layer: watch::Sender<Arc<DataLayer>>,
     deciding: Mutex<Deciding>,
+    /// Chance for admitters, which wait for no decision.
+    admitting: Mutex<SmallRng>,
 }
 
 struct Deciding {
@@ -101,7 +101,8 @@ impl PoolState {
         let slots = SlotNames::default();
         let pipeline = ArcSwap::from_pointee(build(&slots).observed_in(&parts.metrics.plugins));
         let data_layer = watch::Sender::new(pipeline.load().data_layer.clone());
-        let rng = SmallRng::seed_from_u64(parts.seed);
+        let mut rng = SmallRng::seed_from_u64(parts.seed);
+        let admitting = Mutex::new(SmallRng::seed_from_u64(rng.random()));
         Self {
             name: parts.name,
             namespace: parts.namespace,
@@ -118,6 +119,7 @@ impl PoolState {
                 recorder: Recorder::default(),
                 rng,
             }),
+            admitting,
         }
     }
 
@@ -183,7 +185,7 @@ impl PoolState {
         let cost = Cost::default();
         let occasion =
             Occasion { request, pool: &pool, subset, staleness: self.staleness, cost, now, watch: None };
-        pipeline.admit(&occasion, || SmallRng::seed_from_u64(self.deciding.lock().rng.random()))
+        pipeline.admit(&occasion, || SmallRng::seed_from_u64(self.admitting.lock().random()))
     }
 
     /// The metrics page.
@@ -234,10 +236,7 @@ impl PoolState {
 /// What the gateway is told of a decision's targets.
 fn told(pool: &Snapshot, decision: &Decision) -> String {
     let targets = decision.targets.iter().map(|&index| &pool.endpoints[index as usize]);
-    let told = targets.map(|endpoint| match decision.port {
-        Some(port) => SocketAddr::new(endpoint.meta.address, port).to_string().into(),
-        None => Cow::Borrowed(endpoint.destination.as_str()),
-    });
+    let told = targets.map(|endpoint| scheduling::told(endpoint, decision.port));
     told.collect::<SmallVec<[_; 4]>>().join(",")
 }
 

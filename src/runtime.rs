@@ -121,6 +121,8 @@ pub struct Epp {
 
 /// Starts a server with these arguments; returns once it listens.
 pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<Epp> {
+    // Unheard, the signal would end the process.
+    let hangup = signal(SignalKind::hangup())?;
     let clock = Clock::start();
     let metrics = Arc::new(Metrics::new());
     let (store, writer) = datastore::store();
@@ -150,8 +152,6 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         tasks.spawn(async move { ("certificate files", reload.run().await) });
     }
     tasks.spawn(discoverer.run());
-    // Unheard, the signal would end the process.
-    let hangup = signal(SignalKind::hangup())?;
     let standing = Arc::new(config_source.standing(metrics.registry())?);
     match config_source.into_watch() {
         Some(file) => {

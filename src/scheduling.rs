@@ -2,12 +2,14 @@
 //!
 //! The entry point is [`Scheduler::decide`]. It is synchronous and pure: time and chance are arguments, and the
 //! caller's lock (see `pool`) makes it the one critical section of a pool, so that two concurrent decisions never see
-//! the same empty endpoint. Once its scratch space is warm it allocates nothing.
+//! the same empty endpoint. Once its scratch space is warm it allocates nothing, unless it splits a request.
 
+use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use epp_framework::endpoint::{Cost, EndpointId, Freshness, Load, Reservation};
+use epp_framework::endpoint::{Cost, Endpoint, EndpointId, Freshness, Load, Reservation};
 use epp_framework::lifecycle::{Estimator, Placement, PrefixReport};
 use epp_framework::prompt::BYTES_PER_TOKEN;
 use epp_framework::request::InferenceRequest;
@@ -158,6 +160,14 @@ pub fn eligible(pool: &Snapshot, loads: &[Load], subset: &Subset, eligible: &mut
     Eligibility::Fresh
 }
 
+/// What the gateway is told of an endpoint: its destination, or a port in place of its own.
+pub fn told(endpoint: &Endpoint, port: Option<u16>) -> Cow<'_, str> {
+    match port {
+        Some(port) => SocketAddr::new(endpoint.meta.address, port).to_string().into(),
+        None => Cow::Borrowed(endpoint.destination.as_str()),
+    }
+}
+
 /// Selects those of one tier.
 fn fill(tier: Eligibility, (pool, loads): (&Snapshot, &[Load]), subset: &Subset, eligible: &mut Vec<u32>) {
     let rank = |load: &Load| match load.freshness {
@@ -248,7 +258,8 @@ impl Scheduler {
         Ok((decision, reservations))
     }
 
-    /// Shows those who may be chosen, before any profile, outside of the critical section.
+    /// Shows all that the subset allows, whatever is known of them, before any profile and outside of the critical
+    /// section.
     pub fn with_candidates<T>(
         &self,
         occasion: &Occasion<'_>,
@@ -257,8 +268,8 @@ impl Scheduler {
         let &Occasion { request, pool, now, .. } = occasion;
         let loads: Vec<_> =
             pool.endpoints.iter().map(|endpoint| endpoint.sample(now, occasion.staleness)).collect();
-        let mut live = Vec::new();
-        eligible(pool, &loads, occasion.subset, &mut live);
+        let allowed = |&index: &u32| occasion.subset.allows(&pool.endpoints[index as usize].meta);
+        let mut live = (0..).take(loads.len()).filter(allowed).collect();
         let runs = ProfileRuns::new();
         let profiles = &self.names;
         let cycle = Cycle { request, pool, loads: &loads, profiles, runs: &runs, peer: None, now };
@@ -300,9 +311,14 @@ impl Scheduler {
         let named = |(profile, index): (usize, u32)| {
             (self.names[profile].clone(), pool.endpoints[index as usize].clone())
         };
+        let targets = decision.targets.iter().map(|&index| {
+            let endpoint = &pool.endpoints[index as usize];
+            (told(endpoint, decision.port).into_owned(), endpoint.clone())
+        });
         Placement {
             primary: self.names[decision.primary].clone(),
             picks: own.into_iter().chain(others).map(named).collect(),
+            targets: targets.collect(),
         }
     }
 

@@ -42,8 +42,8 @@ pub struct Denied {
 
 /// Says what a request costs the endpoint that serves it.
 pub trait Estimator: Send + Sync {
-    /// The cost, given what the request itself says: `cost.prompt_tokens` are those that the endpoint has to compute,
-    /// `cost.output_tokens` the client's bound, 0 without one.
+    /// The cost, given what it is otherwise: `cost.prompt_tokens` are those that the endpoint has to compute, and output
+    /// does not count.
     fn estimate(&self, request: &InferenceRequest, cost: Cost) -> Cost;
 }
 
@@ -69,6 +69,8 @@ pub struct Placement {
     pub primary: String,
     /// Name and first pick of every profile that picked somebody.
     pub picks: Vec<(String, Arc<Endpoint>)>,
+    /// What the gateway was told, and whom it means, best first.
+    pub targets: Vec<(String, Arc<Endpoint>)>,
 }
 
 impl Placement {
@@ -76,6 +78,11 @@ impl Placement {
     pub fn of(&self, profile: &str) -> Option<&Arc<Endpoint>> {
         let profile = if profile.is_empty() { &self.primary } else { profile };
         self.picks.iter().find(|(name, _)| name == profile).map(|(_, endpoint)| endpoint)
+    }
+
+    /// Whom the gateway means that says `served`; nobody it was told of, if it went elsewhere.
+    pub fn served_by(&self, served: &str) -> Option<&Arc<Endpoint>> {
+        self.targets.iter().find(|(told, _)| told == served).map(|(_, endpoint)| endpoint)
     }
 }
 

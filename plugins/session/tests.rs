@@ -17,6 +17,8 @@ const SESSIONS: &str = r#"{"strategy": "session_id"}"#;
 
 /// `default/pod1` and so on.
 const POD_1: &str = "ZGVmYXVsdC9wb2Qx";
+
+const POD_2: &str = "ZGVmYXVsdC9wb2Qy";
 const POD_9: &str = "ZGVmYXVsdC9wb2Q5";
 
 fn with_header(pool: &mut Pool, name: &str, value: Option<&str>) {
@@ -51,18 +53,24 @@ fn answers_carry_the_token_of_who_served_them() {
             ("prefill".to_owned(), pool.endpoint(1).clone()),
             ("decode".to_owned(), pool.endpoint(0).clone()),
         ],
+        targets: vec![
+            ("10.0.0.1:8000".to_owned(), pool.endpoint(0).clone()),
+            // Told by a port in place of its own.
+            ("10.0.0.2:1".to_owned(), pool.endpoint(1).clone()),
+        ],
     };
     let own = r#"{"encodedEndpointHeaderConfig": {"header": "X-Mine"}}"#;
     for (name, parameters, served, want) in [
         ("who decided", "{}", None, Some(("x-session-token", POD_1))),
         ("who served", "{}", Some("10.0.0.1:8000"), Some(("x-session-token", POD_1))),
-        ("a fallback", "{}", Some("10.0.0.2:8000"), None),
+        ("a fallback", "{}", Some("10.0.0.2:1"), Some(("x-session-token", POD_2))),
+        ("somebody else", "{}", Some("10.0.0.3:8000"), None),
         ("another header", own, None, Some(("x-mine", POD_1))),
         (
             "another profile",
             r#"{"profileName": "prefill"}"#,
             Some("10.0.0.1:8000"),
-            Some(("x-session-token", "ZGVmYXVsdC9wb2Qy")),
+            Some(("x-session-token", POD_2)),
         ),
         ("one that did not run", r#"{"profileName": "encode"}"#, None, None),
     ] {

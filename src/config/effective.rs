@@ -12,6 +12,7 @@ use epp_framework::plugin::Kind;
 use super::build::{Composition, DEFAULT_WEIGHT, InstancePlan, ProfilePlan};
 use super::flow_control::Band;
 use super::{ApiVersion, EndpointPickerConfig, GIE_API, KIND, LLM_D_API, Located};
+use crate::config::problem::shown;
 
 /// What a composed configuration comes to, as YAML.
 pub fn show(config: &EndpointPickerConfig, composition: &Composition) -> String {
@@ -152,7 +153,7 @@ fn reason(config: &EndpointPickerConfig, composition: &Composition, at: usize) -
         let mut producers = declared.filter(|it| matches!(it.kind, ParameterKind::Producer { .. }));
         producers.any(|it| reader.parameters.reference(it.name) == Some(&plan.name))
     });
-    let readers: Vec<_> = readers.map(|reader| format!("`{}`", reader.name)).collect();
+    let readers: Vec<_> = readers.map(|reader| shown(&reader.name)).collect();
     match readers.as_slice() {
         [] => "it is needed".to_owned(),
         readers => format!("its values are read by {}", readers.join(", ")),

@@ -31,6 +31,7 @@ fn schema() -> Value {
 }
 
 /// The first thing that is wrong, by the path where it is.
+#[expect(clippy::too_many_lines, reason = "one keyword after the other")]
 fn judge(root: &Value, schema: &Value, value: &Value, path: &str) -> Result<(), String> {
     let wrong = |what: &str| Err(format!("{path}: {what}"));
     for (keyword, says) in schema.as_object().expect("a schema is a map") {
