@@ -58,7 +58,8 @@ const MISTAKEN: Mistaken = &[
     (&["profiles", "profile", "scheduling"], "did you mean `schedulingProfiles`?"),
     (&["parsers"], "write `requestHandler: {parsers: […]}`"),
     (&["sources", "discovery"], "it belongs below `dataLayer`"),
-    (&["metadata", "spec", "data"], "this is a file of `epp`, not an object of Kubernetes"),
+    (&["data"], "did you mean `dataLayer`? A ConfigMap is given as the file that one of its keys holds"),
+    (&["metadata", "spec"], "this is a file of `epp`, not an object of Kubernetes"),
     (
         &["scorers", "filters", "pickers"],
         "declare all of them in `plugins`, and refer to them in `schedulingProfiles`",

@@ -3,7 +3,7 @@
 //! No request waits yet, so nothing is built of them.
 
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
-use epp_framework::plugin::{Kind, PluginType, Stability, releases};
+use epp_framework::plugin::{Kind, PluginType, Review, Stability, releases};
 
 /// What is said of each of them, behind what it is for.
 const NOT_YET: &str = "It is checked, and does nothing yet: no request waits.";
@@ -14,6 +14,7 @@ const fn fairness(name: &'static str, summary: &'static str) -> PluginType {
         summary,
         about: NOT_YET,
         kinds: &[Kind::FairnessPolicy],
+        review: inert,
         releases: releases::SINCE_V1_5,
         ..PluginType::PLAIN
     }
@@ -28,7 +29,11 @@ const fn usage(name: &'static str, summary: &'static str) -> PluginType {
 }
 
 const ALPHA: PluginType =
-    PluginType { stability: Stability::Alpha, releases: releases::LLM_D, ..PluginType::PLAIN };
+    PluginType { stability: Stability::Alpha, releases: releases::LLM_D, review: inert, ..PluginType::PLAIN };
+
+fn inert(_review: &Review<'_>) -> Vec<String> {
+    vec!["it does nothing yet, no request waits".to_owned()]
+}
 
 /// `global-strict-fairness-policy`.
 pub(crate) const GLOBAL_STRICT: PluginType =

@@ -168,9 +168,10 @@ fn show(args: &ShowArgs, types: &'static [PluginType]) -> Ended {
             stdout::print(&effective::show(&config, &composition));
             Ended::with(FINE)
         }
+        // What is on stdout may go straight into a file.
         Err(Failed::Refused(findings)) => {
-            stdout::print(&report::lines(&findings));
-            Ended::with(NOT_FINE)
+            let trouble = report::lines(&findings).lines().map(str::to_owned).collect();
+            Ended { status: NOT_FINE, trouble }
         }
         Err(Failed::Trouble(why)) => Ended::in_trouble(why),
     }

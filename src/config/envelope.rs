@@ -32,7 +32,13 @@ pub(super) fn read_feature_gates(node: &Node, problems: &mut Problems) -> Featur
         };
         match parts.next().map_or(Some(true), switch) {
             None => gate.mismatch(&format!("feature gate `{name}`"), "`true` or `false`", problems),
-            Some(on) if name == FLOW_CONTROL => gates.flow_control = on,
+            Some(on) if name == FLOW_CONTROL => {
+                gates.flow_control = on;
+                if on {
+                    let message = "feature gate `flowControl`: no request waits yet, each is decided at once";
+                    problems.warning(gate.at, message);
+                }
+            }
             Some(_) => problems.warning(gate.at, format!("feature gate `{name}` does nothing here")),
         }
     }

@@ -5,10 +5,10 @@
 use std::time::Duration;
 
 use crate::args::{duration, quantity};
-use crate::config::Located;
 use crate::config::envelope::read_name;
 use crate::config::node::{Fields, Node, Value};
 use crate::config::problem::{Position, Problems};
+use crate::config::{Located, Mistaken};
 
 /// What the section says; absent fields have the defaults of whoever applies them.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -130,10 +130,17 @@ fn refuse_second_bands(bands: &[Band], problems: &mut Problems) {
     }
 }
 
+/// Keys of releases in which the detector was no plugin, in lower case.
+const MISTAKEN_OF_DETECTOR: Mistaken = &[(
+    &["queuedepththreshold", "kvcacheutilthreshold", "metricsstalenessthreshold"],
+    "declare a `utilization-detector` in `plugins` with it among its `parameters`, and write \
+     `pluginRef: utilization-detector` here",
+)];
+
 /// An empty section means the default detector.
 fn detector(node: &Node, what: &str, problems: &mut Problems) -> Option<Located<String>> {
     let fields = node.fields(what, problems)?;
-    fields.refuse_unknown(&["pluginRef"], problems);
+    fields.refuse_unknown_but(&["pluginRef"], MISTAKEN_OF_DETECTOR, problems);
     if fields.get("pluginRef").is_none() {
         return Some(Located { value: DEFAULT_DETECTOR.to_owned(), at: node.at });
     }

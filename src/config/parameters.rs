@@ -116,6 +116,9 @@ impl Reader<'_> {
             }
             if let ParameterKind::Reference { default: Some(name), .. } = parameter.kind {
                 self.gather(level, parameter, name, at);
+                if let Some(reference) = self.references.last_mut() {
+                    reference.path.push_str(", by default");
+                }
             }
         }
         parameters

@@ -15,7 +15,7 @@ use super::DEFAULT_CONFIG;
 use super::build::{self, Composition};
 use super::node::{self, Value};
 use super::problem::{Position, Problem};
-use super::standing::ConfigStanding;
+use super::standing::{ConfigStanding, Standing};
 use crate::args::ConfigArgs;
 use crate::file_watch::FileWatch;
 use crate::pipeline::Pipeline;
@@ -58,7 +58,10 @@ impl ConfigSource {
 
     /// How it stands with this configuration, once it is the first.
     pub fn standing(&self, registry: &Registry) -> anyhow::Result<ConfigStanding> {
-        ConfigStanding::new(registry, &self.name, &self.text)
+        let standing = ConfigStanding::new(registry, &self.name, &self.text)?;
+        let Standing { source, hash, generation, .. } = standing.now();
+        tracing::info!(source, hash, generation, "configuration loaded");
+        Ok(standing)
     }
 
     /// The file to watch, if there is one.

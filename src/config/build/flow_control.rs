@@ -22,17 +22,9 @@ impl Composer<'_> {
         for (name, kind) in policies.chain(usage) {
             self.policy(name, kind, severity);
         }
-        match flow.at.filter(|_| flow.queues()) {
-            Some(at) if config.gates.flow_control => {
-                let message =
-                    "`flowControl` is read and does nothing yet: no request waits, each is decided at once";
-                self.problems.warning(at, message);
-            }
-            Some(at) => {
-                let message = "`flowControl` does nothing while its feature gate is off";
-                self.problems.warning(at, message);
-            }
-            None => {}
+        if let Some(at) = flow.at.filter(|_| flow.queues() && !config.gates.flow_control) {
+            let message = "`flowControl` does nothing while its feature gate is off";
+            self.problems.warning(at, message);
         }
         let detector = flow.saturation_detector.as_ref()?;
         self.policy(detector, Kind::SaturationDetector, Severity::Error)

@@ -60,10 +60,15 @@ impl Composer<'_> {
                 return format!("{unknown}: {releases} has it, epp does not");
             }
             let hint = did_you_mean(name, names.clone().chain(aliases.copied()));
-            if hint.is_empty() {
-                format!("{unknown}, expected one of {}", shown_list(names))
-            } else {
-                format!("{unknown}{hint}")
+            if !hint.is_empty() {
+                return format!("{unknown}{hint}");
+            }
+            let beginning = |known: &&str| name.len() >= 3 && known.starts_with(name);
+            let likely: Vec<_> = names.clone().filter(beginning).collect();
+            match likely.as_slice() {
+                [] if types.len() <= MAX_NAMED => format!("{unknown}, expected one of {}", shown_list(names)),
+                [] => format!("{unknown}; `epp config schema` has the {} that there are", types.len()),
+                likely => format!("{unknown}, did you mean one of {}?", shown_list(likely.iter().copied())),
             }
         });
     }

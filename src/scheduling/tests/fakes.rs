@@ -72,6 +72,16 @@ impl Rig {
         scheduler.decide(&occasion, scratch, rng, recorder)
     }
 
+    /// Indices of those that admitters see.
+    pub(super) fn shown(&self, scheduler: &Scheduler, subset: &Subset) -> Vec<u32> {
+        let Self { pool, request, cost, .. } = self;
+        let occasion =
+            Occasion { request, pool, subset, staleness: STALENESS, cost: *cost, now: NOW, watch: None };
+        scheduler.with_candidates(&occasion, |_, candidates| {
+            candidates.iter().map(|candidate| candidate.index).collect()
+        })
+    }
+
     /// Makes endpoints stale: their scrapes fail.
     pub(super) fn fail(&self, indices: &[usize]) {
         for &index in indices {

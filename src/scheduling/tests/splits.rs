@@ -130,6 +130,15 @@ fn who_must_be_there_may_be_stale() {
     }
 }
 
+/// Admitters judge the pool as a whole, whatever is known of its endpoints.
+#[test]
+fn admitters_see_all_that_the_subset_allows() {
+    let rig = Rig::new(5);
+    rig.fail(&[1, 2]);
+    assert_eq!(rig.shown(&splitting(true, true), &Subset::Any), [0, 1, 2, 3, 4]);
+    assert_eq!(rig.shown(&splitting(true, true), &Subset::only(std::iter::empty::<&str>())), [] as [u32; 0]);
+}
+
 /// The same handler, which says of no profile that it must pick.
 struct Indifferent;
 

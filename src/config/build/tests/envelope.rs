@@ -10,8 +10,16 @@ fn feature_gates_are_known() {
         ("as Go parses", "['flowControl= F', 'flowControl=0']", Ok("")),
         ("harmless", "[dataLayer]", Ok("feature gate `dataLayer` does nothing here")),
         ("a third part", "['flowControl=false=true']", Ok("")),
-        ("on", "[flowControl]", Ok("")),
-        ("on", "['flowControl=TRUE']", Ok("")),
+        (
+            "on",
+            "[flowControl]",
+            Ok("feature gate `flowControl`: no request waits yet, each is decided at once"),
+        ),
+        (
+            "on",
+            "['flowControl=TRUE']",
+            Ok("feature gate `flowControl`: no request waits yet, each is decided at once"),
+        ),
         (
             "G20",
             "['flowControl=maybe']",

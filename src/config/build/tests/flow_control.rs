@@ -4,7 +4,7 @@ use super::*;
 
 const GATE: &str = "featureGates: [flowControl]\n";
 const OFF: &str = "`flowControl` does nothing while its feature gate is off";
-const ON: &str = "`flowControl` is read and does nothing yet: no request waits, each is decided at once";
+const ON: &str = "feature gate `flowControl`: no request waits yet, each is decided at once";
 
 /// The warnings of a configuration with a scorer and `body`, or its errors; and its saturation detector by name.
 fn judged(body: &str) -> (Result<String, String>, Option<String>) {
