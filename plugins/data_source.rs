@@ -64,8 +64,13 @@ const fn interval(default: Duration, summary: &'static str) -> Parameter {
     }
 }
 
+/// Takes what the fetcher takes, so that no page is found to be unreachable when it is to be polled.
 fn check_path(text: &str) -> Option<String> {
-    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let fits = |text: &str, refused: &str| {
+        text.chars().all(|letter| letter.is_ascii_graphic() && !refused.contains(letter))
+    };
+    let is_path = path.starts_with('/') && fits(path, "<>`") && fits(query, "<>\"");
     (!is_path).then(|| "expected a path as in a URL, beginning with `/`".to_owned())
 }
 
@@ -103,6 +108,10 @@ mod tests {
             ("/a?b=c", true),
             ("a", false),
             ("/a b", false),
+            ("/m<x", false),
+            ("/m`x", false),
+            ("/m?`x", true),
+            ("/m?\"x", false),
             ("/é", false),
             ("http://h/p", false),
         ] {

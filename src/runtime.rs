@@ -153,16 +153,17 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
     }
     tasks.spawn(discoverer.run());
     let standing = Arc::new(config_source.standing(metrics.registry())?);
+    let scraper = scraper(&args, &pool, clock)?;
     match config_source.into_watch() {
         Some(file) => {
-            let following = Following { pool: pool.clone(), types, standing: standing.clone() };
+            let (pool, standing) = (pool.clone(), standing.clone());
+            let following = Following { pool, types, layers: scraper.layer_check(), standing };
             tasks.spawn(async move { ("config file", reload::run(file, hangup, following).await) });
         }
         None => {
             tasks.spawn(async move { ("hangups", reload::run_without_file(hangup).await) });
         }
     }
-    let scraper = scraper(&args, &pool, clock)?;
     let (snapshots, layers) = (store.watch(), pool.watch_data_layer());
     tasks.spawn(async move {
         scraper.run(snapshots, layers).await;

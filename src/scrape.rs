@@ -18,6 +18,7 @@ mod places;
 mod poll;
 mod reading;
 mod source;
+mod sources;
 pub mod spec;
 mod standing;
 mod tasks;
@@ -33,11 +34,11 @@ use std::time::Duration;
 use epp_framework::metric_spec::MetricSpecs;
 use epp_framework::snapshot::Snapshot;
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
 use tracing::{error, warn};
 
 pub use self::metrics::ScrapeMetrics;
 use self::source::{Common, Prepared};
+use self::sources::Sources;
 use crate::clock::Clock;
 use crate::data_layer::{DataLayer, Source};
 
@@ -136,6 +137,11 @@ impl Scraper {
         Ok(Self { layer: layer.clone(), prepared, common })
     }
 
+    /// What tells of new data layers whether they can be polled, while the scraper runs.
+    pub fn layer_check(&self) -> LayerCheck {
+        LayerCheck { common: self.common.clone() }
+    }
+
     /// Polls the endpoints of the newest snapshot, by the newest data layer, until the sender of either is gone or the
     /// future is dropped. Sources that a new data layer has as well are polled on.
     pub async fn run(
@@ -144,22 +150,27 @@ impl Scraper {
         mut layers: watch::Receiver<Arc<DataLayer>>,
     ) {
         let Self { common, mut layer, prepared } = self;
-        let mut sources =
-            Sources { tasks: JoinSet::new(), running: Vec::new(), snapshots: snapshots.clone() };
+        let mut refused = None;
+        let mut sources = Sources::new(snapshots.clone());
         sources.start(prepared);
         loop {
             let newest = Arc::clone(&layers.borrow_and_update());
             let snapshot = Arc::clone(&snapshots.borrow_and_update());
-            if *newest != layer {
+            // A refused layer is not tried again with every snapshot.
+            let tried = refused.as_ref().is_some_and(|refused| Arc::ptr_eq(refused, &newest));
+            if *newest != layer && !tried {
                 let missing = newest.sources.iter().filter(|source| !layer.sources.contains(source));
                 match prepare(missing, &common) {
                     Ok(prepared) => {
-                        sources.stop_others(&newest);
+                        sources.stop_others(&newest).await;
                         sources.start(prepared);
                         places::forget(&layer.places, &snapshot);
                         layer = DataLayer::clone(&newest);
                     }
-                    Err(problem) => error!(%problem, "data layer refused; the one before goes on"),
+                    Err(problem) => {
+                        error!(%problem, "data layer refused; the one before goes on");
+                        refused = Some(newest);
+                    }
                 }
             }
             places::tell(&layer.places, &snapshot);
@@ -178,6 +189,20 @@ impl Scraper {
     }
 }
 
+/// Tells whether a data layer can be polled; see [`Scraper::layer_check`].
+#[derive(Clone)]
+pub struct LayerCheck {
+    common: Common,
+}
+
+impl LayerCheck {
+    /// Whether every source of `layer` that `running` does not have can be made ready.
+    pub fn check(&self, layer: &DataLayer, running: &DataLayer) -> Result<(), ScrapeError> {
+        let mut missing = layer.sources.iter().filter(|source| !running.sources.contains(source));
+        missing.try_for_each(|source| Prepared::of(source, &self.common).map(drop))
+    }
+}
+
 /// Makes sources ready, and says which flags they outdo.
 fn prepare<'s>(
     sources: impl Iterator<Item = &'s Source>,
@@ -193,32 +218,4 @@ fn prepare<'s>(
         }
     }
     Ok(prepared)
-}
-
-/// The sources that are polled, a task for each, which has the tasks of its endpoints.
-struct Sources {
-    tasks: JoinSet<()>,
-    running: Vec<(Source, AbortHandle)>,
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-}
-
-impl Sources {
-    fn start(&mut self, prepared: Vec<(Source, Prepared)>) {
-        for (source, prepared) in prepared {
-            let task = self.tasks.spawn(prepared.run(self.snapshots.clone()));
-            self.running.push((source, task));
-        }
-    }
-
-    /// Stops those that `layer` does not have.
-    fn stop_others(&mut self, layer: &DataLayer) {
-        self.running.retain(|(source, task)| {
-            let stays = layer.sources.contains(source);
-            if !stays {
-                task.abort();
-            }
-            stays
-        });
-        while self.tasks.try_join_next().is_some() {}
-    }
 }

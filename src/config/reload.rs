@@ -20,6 +20,7 @@ use crate::args::ConfigArgs;
 use crate::file_watch::FileWatch;
 use crate::pipeline::Pipeline;
 use crate::pool::PoolState;
+use crate::scrape::LayerCheck;
 
 /// The source of a configuration.
 pub struct ConfigSource {
@@ -123,6 +124,8 @@ pub struct Following {
     pub pool: Arc<PoolState>,
     /// The types that a configuration may name.
     pub types: &'static [PluginType],
+    /// What knows whether its data layer can be polled.
+    pub layers: LayerCheck,
     /// Where it is noted what runs.
     pub standing: Arc<ConfigStanding>,
 }
@@ -133,6 +136,9 @@ impl Following {
             Ok(composition) => {
                 let before = self.pool.pipeline();
                 let pipeline = Pipeline::build(&composition, &self.pool.slots, Some(&before));
+                if let Err(problem) = self.layers.check(&pipeline.data_layer, &before.data_layer) {
+                    return self.refuse(Some(text), &[format!("{name}: {problem}")]);
+                }
                 if pipeline.discovery != before.discovery {
                     tracing::warn!(file = name, "dataLayer.discovery changed, which a restart is needed for");
                 }

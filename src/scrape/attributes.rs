@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::fetch::{Failure, PageClient, PagePath, PageServer};
 use super::metrics::Outcomes;
 use super::poll::jitter;
+use super::sources::Polling;
 use super::standing::{Standing, State};
 use super::{ScrapeSettings, gpu, models};
 
@@ -33,6 +34,7 @@ pub(super) struct AttributeSource {
     pub(super) client: PageClient,
     pub(super) extractors: Vec<Extractor>,
     pub(super) outcomes: Outcomes,
+    pub(super) _polling: Polling,
 }
 
 impl AttributeSource {

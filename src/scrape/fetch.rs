@@ -207,6 +207,8 @@ fn failure(error: &io::Error) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use epp_framework::parameters::ParameterKind;
+
     use super::*;
 
     #[test]
@@ -221,6 +223,19 @@ mod tests {
         for (path, whole, filtered) in cases {
             let path = PagePath::build(path, "name[]=a:b").unwrap();
             assert_eq!([path.whole.to_string(), path.filtered.to_string()], [whole, filtered]);
+        }
+    }
+
+    /// What `epp config check` says is what the fetcher does.
+    #[test]
+    fn paths_that_parameters_may_have_are_taken() {
+        let types = epp_plugins::BUILT_IN.iter().flat_map(|built_in| built_in.parameters);
+        let mut paths = types.filter(|parameter| parameter.name == "path");
+        let Some(ParameterKind::Text { check, .. }) = paths.next().map(|path| &path.kind) else { panic!() };
+        for byte in 0..0x80_u8 {
+            for path in ["/m", "/m?q"].map(|before| format!("{before}{}x", char::from(byte))) {
+                assert_eq!(check(&path).is_none(), PagePath::build(&path, "n").is_ok(), "{path:?}");
+            }
         }
     }
 

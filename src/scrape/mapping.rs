@@ -78,14 +78,14 @@ const CACHE_LABELS: [&str; 4] = ["block_size", "page_size", "num_gpu_blocks", "n
 /// Labels of the adapters: running, waiting, and how many fit.
 const LORA_LABELS: [&str; 3] = ["running_lora_adapters", "waiting_lora_adapters", "max_lora"];
 
-/// The wanted samples that a page has, by spec.
+/// Most custom metrics that are read.
+const MAX_CUSTOM: usize = 240;
+
+/// The wanted samples of load that a page has, by spec. Custom metrics are none: their series may come and go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FamilySet([u64; 4]);
+pub struct FamilySet(u8);
 
 impl FamilySet {
-    /// How many specs there may be.
-    const CAPACITY: usize = 4 * 64;
-
     /// Whether the page has none.
     pub fn is_empty(self) -> bool {
         self == Self::default()
@@ -93,11 +93,11 @@ impl FamilySet {
 
     /// Whether all of `other` are in here.
     pub fn covers(self, other: Self) -> bool {
-        self.0.iter().zip(other.0).all(|(mine, other)| other & !mine == 0)
+        other.0 & !self.0 == 0
     }
 
     fn insert(&mut self, source: usize) {
-        self.0[source / 64] |= 1 << (source % 64);
+        self.0 |= 1 << source;
     }
 }
 
@@ -108,7 +108,7 @@ pub struct PageFindings {
     pub load: ScrapedLoad,
     /// The adapters; `None` when the page does not say.
     pub lora: Option<LoraAdapters>,
-    /// Which specs have a sample.
+    /// Which specs of load have a sample.
     pub families: FamilySet,
     /// The values of the custom metrics that it has, by position.
     pub custom: Vec<(usize, f64)>,
@@ -127,7 +127,7 @@ impl EngineMapping {
         Self::with_custom(specs, Vec::new())
     }
 
-    /// Reads what `specs` name, and custom metrics, of which 240 count.
+    /// Reads what `specs` name, and custom metrics, of which [`MAX_CUSTOM`] count.
     pub fn with_custom(specs: &MetricSpecs, mut custom: Vec<CustomMetric>) -> Self {
         let other_kv_used = specs.kv_used.as_ref().and_then(other_spelling);
         let load = [
@@ -140,7 +140,7 @@ impl EngineMapping {
             (Meaning::NumBlocks, &specs.num_blocks),
             (Meaning::Lora, &specs.lora),
         ];
-        custom.truncate(FamilySet::CAPACITY - 2 * load.len());
+        custom.truncate(MAX_CUSTOM);
         let load = load.into_iter().filter_map(|(meaning, spec)| Some((meaning, spec.as_ref()?)));
         let also = custom.iter().enumerate().map(|(at, metric)| (Meaning::Custom(at), &metric.spec));
         let (mut sources, mut names, mut by_name) = (Vec::new(), Vec::new(), Vec::<SmallVec<_>>::new());
@@ -184,7 +184,9 @@ impl EngineMapping {
             for &at in &self.by_name[sample.name] {
                 let source = &self.sources[at];
                 if source.matches(&sample.labels) {
-                    tally.families.insert(at);
+                    if !matches!(source.meaning, Meaning::Custom(_)) {
+                        tally.families.insert(at);
+                    }
                     tally.take(at, source, &sample, &self.cache_labels);
                 }
             }

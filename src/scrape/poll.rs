@@ -8,14 +8,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use epp_framework::attribute::Told;
 use epp_framework::endpoint::{Endpoint, EndpointId, ScrapeMark, ScrapedLoad};
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::fetch::{Failure, METRICS_TEXT, PageClient, PageServer};
 use super::filter::FilterProbe;
-use super::mapping::PageFindings;
+use super::mapping::{FamilySet, PageFindings};
 use super::reading::{Reading, Readings};
+use super::sources::Polling;
 use super::standing::{Standing, State};
 use super::{ScrapeMetrics, ScrapeSettings};
 use crate::clock::Clock;
@@ -30,6 +32,7 @@ pub(super) struct Surroundings {
     pub(super) client: PageClient,
     pub(super) clock: Clock,
     pub(super) metrics: ScrapeMetrics,
+    pub(super) _polling: Polling,
 }
 
 impl Drop for Poller {
@@ -104,48 +107,66 @@ impl Poller {
         }
     }
 
-    async fn poll(&mut self) -> Result<(ScrapeMark, PageFindings), Failure> {
+    async fn poll(&mut self) -> Page {
         self.follow_labels();
         let clock = self.around.clock;
         if self.filter.wants_filtered(clock.now()) {
-            let outcome = self.scrape(true).await;
-            let families = outcome.as_ref().map(|(_, found)| found.families).map_err(|&failure| failure);
-            if self.filter.accepts_filtered(families, clock.now()) {
-                return outcome;
+            let page = self.scrape(true).await;
+            if self.filter.accepts_filtered(families(&page), clock.now()) {
+                return page;
             }
         }
-        let (mark, found) = self.scrape(false).await?;
-        self.filter.on_whole(found.families, clock.now());
-        Ok((mark, found))
+        let page = self.scrape(false).await;
+        if let Ok(families) = families(&page) {
+            self.filter.on_whole(families, clock.now());
+        }
+        page
     }
 
-    async fn scrape(&mut self, filtered: bool) -> Result<(ScrapeMark, PageFindings), Failure> {
+    async fn scrape(&mut self, filtered: bool) -> Page {
         let mark = self.endpoint.begin_scrape();
         let path = &self.reading.path;
         let target = if filtered { &path.filtered } else { &path.whole };
         self.around.client.get(target, &mut self.server).await?;
         let found = self.reading.mapping.read(&self.server.page);
         self.around.metrics.skipped_lines.inc_by(u64::from(found.skipped_lines));
-        if found.families.is_empty() { Err(Failure::NoFamily) } else { Ok((mark, found)) }
+        Ok((mark, found))
     }
 
-    fn settle(&mut self, outcome: Result<(ScrapeMark, PageFindings), Failure>) {
-        let outcome = outcome.map(|(mark, mut found)| {
-            if std::mem::take(&mut self.changed_engine) {
-                // What the names of another engine told is not to stay.
-                found.load = whole(found.load);
-                found.lora.get_or_insert_default();
-            }
+    fn settle(&mut self, page: Page) {
+        let outcome = families(&page).map(|_| ());
+        let mut odd_page = None;
+        if let Ok((mark, found)) = page {
             let told = self.around.readings.told(&self.reading, &found);
-            self.endpoint.store_attributes(&told);
-            self.endpoint.store_scrape(mark, &found.load, self.around.clock.now());
-            if let Some(adapters) = found.lora {
-                self.endpoint.store_lora(adapters);
+            match outcome {
+                Ok(()) => self.store(mark, found, &told),
+                Err(_) => odd_page = Some(told),
             }
-        });
+        }
         self.around.metrics.of(outcome).inc();
         if self.standing.on(outcome) {
             self.on_change(outcome.err());
+        }
+        if let Some(told) = odd_page {
+            // Custom metrics need no load beside them. One page with nothing at all is an accident, as for the load.
+            let says_something = told.iter().any(|(_, value)| value.is_some());
+            if says_something || self.standing.state() != State::Ok {
+                self.endpoint.store_attributes(&told);
+            }
+        }
+    }
+
+    /// Leaves what a page tells on the endpoint.
+    fn store(&mut self, mark: ScrapeMark, mut found: PageFindings, told: &[Told]) {
+        if std::mem::take(&mut self.changed_engine) {
+            // What the names of another engine told is not to stay.
+            found.load = whole(found.load);
+            found.lora.get_or_insert_default();
+        }
+        self.endpoint.store_attributes(told);
+        self.endpoint.store_scrape(mark, &found.load, self.around.clock.now());
+        if let Some(adapters) = found.lora {
+            self.endpoint.store_lora(adapters);
         }
     }
 
@@ -169,6 +190,15 @@ impl Poller {
             }
         }
     }
+}
+
+/// What came of one request: when it began, and what the page says, which may be nothing of load.
+type Page = Result<(ScrapeMark, PageFindings), Failure>;
+
+/// The families of load that the page has; a page without one is as good as none.
+fn families(page: &Page) -> Result<FamilySet, Failure> {
+    let (_, found) = page.as_ref().map_err(|&failure| failure)?;
+    if found.families.is_empty() { Err(Failure::NoFamily) } else { Ok(found.families) }
 }
 
 /// The same, with zero where the page does not say.

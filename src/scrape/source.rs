@@ -3,12 +3,13 @@
 //! What a source does not say of itself is as the flags say. A page that tells endpoints' loads is polled by `poll`, what
 //! else is taken out of a page by `attributes`.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use epp_framework::data::Extractor;
 use epp_framework::endpoint::Endpoint;
 use epp_framework::snapshot::Snapshot;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use super::attributes::{AttributePoller, AttributeSource};
@@ -34,12 +35,14 @@ pub(super) struct Prepared {
     load: Option<Arc<Surroundings>>,
     attributes: Option<Arc<AttributeSource>>,
     metrics: ScrapeMetrics,
+    polling: mpsc::Receiver<Infallible>,
 }
 
 impl Prepared {
     /// Makes everything that may fail.
     pub(super) fn of(source: &Source, common: &Common) -> Result<Self, ScrapeError> {
         let settings = settings(&common.flags, source);
+        let (held, polling) = mpsc::channel(1);
         let client = |max_bytes| PageClient::build(settings.scheme, settings.timeout, max_bytes);
         let load = match source.engine() {
             None => None,
@@ -49,6 +52,7 @@ impl Prepared {
                 clock: common.clock,
                 metrics: common.metrics.clone(),
                 settings: settings.clone(),
+                _polling: held.clone(),
             })),
         };
         let others = source.extractors.iter().filter(|extractor| !matches!(extractor, Extractor::Engine(_)));
@@ -68,14 +72,19 @@ impl Prepared {
                 extractors,
                 outcomes: common.metrics.polls(source.type_name),
                 settings,
+                _polling: held,
             }))
         };
-        Ok(Self { load, attributes, metrics: common.metrics.clone() })
+        Ok(Self { load, attributes, metrics: common.metrics.clone(), polling })
     }
 
-    /// Polls the endpoints of the newest snapshot until the sender of `snapshots` is gone or the future is dropped.
-    pub(super) async fn run(self, snapshots: watch::Receiver<Arc<Snapshot>>) {
-        let Self { load, attributes, metrics } = self;
+    /// Polls the endpoints of the newest snapshot until the sender of `snapshots` is gone or the future is dropped. The
+    /// receiver is closed once nothing polls them any more, which is after that.
+    pub(super) fn run(
+        self,
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+    ) -> (impl Future<Output = ()>, mpsc::Receiver<Infallible>) {
+        let Self { load, attributes, metrics, polling } = self;
         let load = load.map(|around| {
             let tasks = EndpointTasks::new(move |endpoint| Poller::new(endpoint, around.clone()).run());
             follow(tasks, snapshots.clone(), metrics.clone())
@@ -85,7 +94,10 @@ impl Prepared {
                 EndpointTasks::new(move |endpoint| AttributePoller::new(endpoint, source.clone()).run());
             follow(tasks, snapshots.clone(), metrics.clone())
         });
-        tokio::join!(maybe(load), maybe(attributes));
+        let work = async {
+            tokio::join!(maybe(load), maybe(attributes));
+        };
+        (work, polling)
     }
 }
 
@@ -101,7 +113,7 @@ async fn follow<S, F>(
     metrics: ScrapeMetrics,
 ) where
     S: Fn(Arc<Endpoint>) -> F,
-    F: Future<Output = std::convert::Infallible> + Send + 'static,
+    F: Future<Output = Infallible> + Send + 'static,
 {
     loop {
         let snapshot = Arc::clone(&snapshots.borrow_and_update());

@@ -84,6 +84,24 @@ async fn the_debug_page_says_what_runs_and_why_an_edit_was_refused() {
     assert_ne!(since("kv-cache-utilization-scorer"), 1, "changed");
 }
 
+/// Certificates are to be verified, and there is none to do so by: the pipeline is not exchanged either.
+#[tokio::test]
+async fn a_reload_whose_data_layer_cannot_be_polled_is_refused() {
+    let roots = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+    let env = vec![("SSL_CERT_FILE".to_owned(), roots.path().display().to_string())];
+    let epp = Epp::with(EppSetup { config: config(1), env, ..EppSetup::new(&[]) }).await;
+    let verified =
+        "plugins:\n- type: metrics-data-source\n  parameters: {scheme: https, insecureSkipVerify: false}\n";
+    edit(&epp, &config(2).replace("plugins:\n- type: prefix", &format!("{verified}- type: prefix")));
+    let page = seen(&epp, "the edit is refused", |page| page["config"]["refused"].is_object()).await;
+    let problem = page["config"]["refused"]["problems"][0].as_str().unwrap();
+    assert!(problem.contains("expected root certificates in the system's place for them"), "{problem}");
+    assert_eq!(page["config"]["generation"], 1);
+    assert_eq!(epp.metric("epp_config_reload_total{result=\"ok\"}").await, Some(0.0));
+    edit(&epp, &config(3));
+    seen(&epp, "the next edit runs", |page| page["config"]["generation"] == 2).await;
+}
+
 /// Without a change of the file nothing but the signal makes a new generation.
 #[tokio::test]
 async fn a_hangup_has_the_file_read_at_once() {

@@ -93,10 +93,13 @@ impl Member {
         let active_ports =
             active.map(|ports| ports.split(',').filter_map(|port| port.trim().parse().ok()).collect());
         let mut labels = pod.labels;
-        for (label, value) in [(HOST, pod.node), (HOST_ADDRESS, pod.host_address)] {
-            if !value.is_empty() {
-                labels.entry(label.to_owned()).or_insert(value);
-            }
+        if !pod.node.is_empty() {
+            labels.entry(HOST.to_owned()).or_insert(pod.node);
+        }
+        // It is an address that we connect to, so the cluster says it and nobody who writes labels.
+        labels.remove(HOST_ADDRESS);
+        if !pod.host_address.is_empty() {
+            labels.insert(HOST_ADDRESS.to_owned(), pod.host_address);
         }
         Some(Self { labels, address, active_ports, started: pod.started })
     }

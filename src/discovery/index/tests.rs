@@ -126,6 +126,17 @@ fn an_endpoint_is_on_the_host_of_its_pod() {
 }
 
 #[test]
+fn a_pod_does_not_choose_the_address_of_its_host() {
+    let label = "epp/host-address";
+    for (host_address, want) in [("192.0.2.1", Some("192.0.2.1")), ("", None)] {
+        let mut pod = PodState { host_address: host_address.into(), ..pod("a", "10.0.0.1") };
+        pod.labels.insert(label.into(), "198.51.100.7".into());
+        let world = World::with(&[8000], vec![pod]);
+        assert_eq!(world.endpoints["a"].labels.get(label).map(String::as_str), want);
+    }
+}
+
+#[test]
 fn row_126_a_changed_selector_asks_for_a_list_that_drops_pods() {
     let both = PodState { labels: pairs(&[("app", "x"), ("v", "2")]), ..pod("both", "10.0.0.3") };
     let new = PodState { labels: pairs(&[("v", "2")]), ..pod("new", "10.0.0.2") };

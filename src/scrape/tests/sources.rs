@@ -6,6 +6,7 @@ use epp_framework::data::{
 };
 use epp_framework::metric_spec::MetricSpec;
 use epp_framework::slot::SlotNames;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 
@@ -115,6 +116,100 @@ async fn every_source_leaves_what_it_knows_until_it_no_longer_says_so() {
     }
     drop(served);
     eventually("a server that is gone says nothing", || rig.has_none() && rig.stale()).await;
+}
+
+#[tokio::test]
+async fn custom_metrics_are_read_off_a_page_without_load() {
+    let page = Arc::new(parking_lot::Mutex::new("depth -2.5\n".to_owned()));
+    let served = page.clone();
+    let server = TestServer::start(move |target| heed(&served.lock(), target)).await;
+    let rig = Rig::with(server.address, settings(), layer(vec![with_depth()]));
+    eventually("depth", || rig.number("depth") == Some(-2.5)).await;
+    assert_eq!(rig.load().freshness, Freshness::NoMetrics, "nobody says how loaded it is");
+    assert_eq!(rig.count(Ok(())), 0);
+    "depth 3\n".clone_into(&mut page.lock());
+    eventually("another depth", || rig.number("depth") == Some(3.0)).await;
+    page.lock().clear();
+    eventually("no depth", || rig.number("depth").is_none()).await;
+    format!("{LOAD}depth 4\n").clone_into(&mut page.lock());
+    eventually("load", || rig.fresh() && rig.number("depth") == Some(4.0)).await;
+    "depth 5\n".clone_into(&mut page.lock());
+    eventually("no load", || rig.load().freshness == Freshness::NoMetrics).await;
+    assert_eq!((rig.load().waiting, rig.number("depth")), (0, Some(5.0)));
+}
+
+/// Whatever the whole page had when it was compared, the filtered one is asked for on.
+#[tokio::test]
+async fn a_custom_metric_that_comes_and_goes_does_not_cost_the_filter() {
+    let turn = AtomicU8::new(0);
+    let server = TestServer::start(move |target| {
+        let depth = if turn.fetch_add(1, Relaxed) % 2 == 0 { "depth 1\n" } else { "" };
+        heed(&format!("{LOAD}{depth}"), target)
+    })
+    .await;
+    let settings = ScrapeSettings { filter_recheck: FOREVER, ..settings() };
+    let rig = Rig::with(server.address, settings, layer(vec![with_depth()]));
+    eventually("filtered", || server.asked(filtered) >= 10 || server.asked(whole) >= 10).await;
+    assert_eq!(server.asked(whole), 1);
+    assert!(rig.fresh());
+}
+
+#[tokio::test]
+async fn sources_that_are_stopped_leave_nothing_any_more() {
+    let served = Served::start().await;
+    let endpoint = endpoint(0, served.server.address);
+    let (_snapshots, receiver) = watch::channel(Arc::new(Snapshot { endpoints: vec![endpoint.clone()] }));
+    let metrics = ScrapeMetrics::register(&prometheus::Registry::new()).unwrap();
+    let common = Common { flags: settings(), clock: Clock::start(), metrics };
+    let all = [with_depth(), gpu()];
+    let mut sources = Sources::new(receiver);
+    sources.start(prepare(all.iter(), &common).unwrap());
+    let knows = |name| endpoint.attributes().get(key(name)).is_some();
+    eventually("both", || knows("depth") && knows("util")).await;
+    sources.stop_others(&layer(vec![with_depth()])).await;
+    assert!(!knows("util"), "its last word is said");
+    assert!(knows("depth"));
+    sources.stop_others(&layer(Vec::new())).await;
+    assert!(!knows("depth"));
+    // Ours, and that of the snapshot.
+    assert_eq!(Arc::strong_count(&endpoint), 2, "nobody polls it");
+}
+
+#[tokio::test]
+async fn a_layer_that_cannot_be_polled_is_told_before_and_tried_once() {
+    let broken = PageSource { path: Some("/m<x".to_owned()), ..PageSource::default() };
+    let broken = Arc::new(layer(vec![Source { page: broken, ..with_depth() }]));
+    let metrics = ScrapeMetrics::register(&prometheus::Registry::new()).unwrap();
+    let running = layer(vec![gpu()]);
+    let scraper = Scraper::build(settings(), &running, Clock::start(), metrics).unwrap();
+    let check = scraper.layer_check();
+    assert!(matches!(check.check(&broken, &running), Err(ScrapeError::Path(path)) if path == "/m<x"));
+    assert!(check.check(&layer(vec![models(), gpu()]), &running).is_ok());
+
+    let told = Arc::<AtomicU8>::default();
+    let _logged = tracing::subscriber::set_default(tracing_subscriber::registry().with(Errors(told.clone())));
+    let served = Served::start().await;
+    let rig = Rig::with(served.server.address, settings(), running);
+    rig.layers.send_replace(broken);
+    eventually("refused", || told.load(Relaxed) > 0).await;
+    for slot in 1..4 {
+        let other = endpoint(slot, served.server.address);
+        rig.snapshots
+            .send_replace(Arc::new(Snapshot { endpoints: vec![rig.endpoint.clone(), other.clone()] }));
+        eventually("the source before goes on", || other.attributes().number(key("util")).is_some()).await;
+    }
+    assert_eq!(told.load(Relaxed), 1);
+}
+
+/// Counts errors that are logged.
+struct Errors(Arc<AtomicU8>);
+
+impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Errors {
+    fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
+        if *event.metadata().level() == tracing::Level::ERROR {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
 }
 
 #[tokio::test]
