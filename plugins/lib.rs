@@ -133,7 +133,8 @@ pub const BUILT_IN: &[PluginType] = &[
 mod tests {
     use std::collections::BTreeSet;
 
-    use epp_framework::plugin::Kind;
+    use epp_framework::parameters::ParameterKind;
+    use epp_framework::plugin::{Data, Kind};
 
     use super::*;
     use crate::testing::{built, built_with};
@@ -166,6 +167,17 @@ mod tests {
             assert_eq!(plugin.data_source.is_some(), sources, "{}", built_in.name);
             let extractors = declares(|kind| matches!(kind, Kind::Extractor(_)));
             assert_eq!(plugin.extractor.is_some(), extractors, "{}", built_in.name);
+            // Load is counted by the core, tokens by whoever reads requests, and nothing is predicted yet.
+            let leaves =
+                |data: &Data| !matches!(data, Data::InFlightLoad | Data::Tokens | Data::LatencyPrediction);
+            let produces = declares(|kind| matches!(kind, Kind::Produces(_)));
+            let leaving =
+                built_in.kinds.iter().any(|kind| matches!(kind, Kind::Produces(data) if leaves(data)));
+            let own = |kind| matches!(kind, ParameterKind::Producer { of, own: true } if leaves(&of));
+            let for_itself = built_in.parameters.iter().any(|parameter| own(parameter.kind));
+            let has = plugin.producer.is_some();
+            assert!(has || !leaving, "{} leaves nothing", built_in.name);
+            assert!(!has || produces || for_itself, "{} does not say what it leaves", built_in.name);
             for (kind, has) in [
                 (Kind::Filter, plugin.filter.is_some()),
                 (Kind::Scorer, plugin.scorer.is_some()),

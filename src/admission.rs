@@ -109,6 +109,15 @@ mod tests {
         }
     }
 
+    /// Row U12 of the plugin specification: at the default thresholds, both included.
+    #[test]
+    fn u12_an_endpoint_at_both_thresholds_has_room() {
+        let at = |waiting, kv_used| Load { waiting, kv_used, freshness: FRESH, ..Load::default() };
+        let saturated = |load| Thresholds::default().saturated([load].into_iter());
+        assert!(!saturated(at(5, 0.8)), "U12");
+        assert!(saturated(at(6, 0.8)) && saturated(at(5, 0.81)), "above either");
+    }
+
     /// Row 41 of the specification of v0.5.1.
     #[test]
     fn row_41_values_out_of_range_leave_the_default() {

@@ -83,8 +83,15 @@ const THRESHOLD: &[Parameter] = &[
     number("value", "The value that the attribute is compared with."),
 ];
 
-const RANGE: &[Parameter] =
-    &[number("min", "The least that is kept."), number("max", "The greatest that is kept.")];
+const RANGE: &[Parameter] = &[
+    bound("min", "The least that is kept; without it `max` alone counts."),
+    bound("max", "The greatest that is kept."),
+];
+
+const fn bound(name: &'static str, summary: &'static str) -> Parameter {
+    let kind = ParameterKind::OptionalFloat { min: f64::MIN, max: f64::MAX, required: false };
+    Parameter { name, kind, unit: "", summary }
+}
 
 const fn number(name: &'static str, summary: &'static str) -> Parameter {
     let kind = ParameterKind::Float { default: 0.0, min: f64::MIN, max: f64::MAX };
@@ -127,10 +134,13 @@ fn algorithm(parameters: &Parameters) -> Option<(&str, Option<&Parameters>)> {
 fn check(parameters: &Parameters) -> Vec<String> {
     match algorithm(parameters) {
         Some((name, None)) => vec![format!("`algorithm`: `{name}` is not there, which `type` asks for")],
-        Some(("range", Some(range))) if range.float("min") > range.float("max") => {
-            let (min, max) = (range.float("min"), range.float("max"));
-            vec![format!("`range`: expected `min` at most as great as `max`, found {min} and {max}")]
-        }
+        Some(("range", Some(range))) => match (range.optional_float("min"), range.optional_float("max")) {
+            (None, None) => vec!["`range`: expected `min`, `max` or both, found neither".to_owned()],
+            (Some(min), Some(max)) if min > max => {
+                vec![format!("`range`: expected `min` at most as great as `max`, found {min} and {max}")]
+            }
+            _ => Vec::new(),
+        },
         _ => Vec::new(),
     }
 }
@@ -148,6 +158,7 @@ fn review(review: &Review<'_>) -> Vec<String> {
 fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
     let (name, given) = algorithm(parameters).unwrap_or_default();
     let number = |name| given.map_or(0.0, |given| given.float(name));
+    let bound = |name, none| given.and_then(|given| given.optional_float(name)).unwrap_or(none);
     let higher =
         given.is_some_and(|given| matches!(name, "topK" | "percentile") && given.boolean("higherIsBetter"));
     let filter = EndpointAttributeFilter {
@@ -155,7 +166,7 @@ fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
         keeps_missing: parameters.text("onMissing") == "Pass",
         keeps_all_for_nobody: parameters.boolean("fallbackOnEmpty"),
         rule: match name {
-            "range" => Rule::Range(number("min"), number("max")),
+            "range" => Rule::Range(bound("min", f64::NEG_INFINITY), bound("max", f64::INFINITY)),
             "topK" => {
                 let k = given.map_or(1, |given| given.integer("k"));
                 Rule::Top(usize::try_from(k).unwrap_or(usize::MAX), higher)
@@ -347,6 +358,9 @@ mod tests {
             (r#""type": "range", "range": {"min": 2, "max": 3}"#, &[0, 3, 4][..]),
             (r#""type": "range", "range": {"min": 1, "max": 1}"#, &[2]),
             (r#""type": "range", "range": {"min": -2, "max": -1}"#, &[]),
+            (r#""type": "range", "range": {"min": 2}"#, &[0, 3, 4]),
+            (r#""type": "range", "range": {"max": 2}"#, &[2, 3]),
+            (r#""type": "range", "range": {"max": -1}"#, &[]),
             (r#""type": "topK", "topK": {"k": 1}"#, &[0]),
             (r#""type": "topK", "topK": {"k": 3}"#, &[0, 3, 4]),
             (r#""type": "topK", "topK": {"k": 2, "higherIsBetter": false}"#, &[2, 3]),
@@ -374,6 +388,7 @@ mod tests {
                 r#""type": "range", "range": {"min": 2, "max": 1}"#,
                 "`range`: expected `min` at most as great as `max`, found 2 and 1",
             ),
+            (r#""type": "range", "range": {}"#, "`range`: expected `min`, `max` or both, found neither"),
         ] {
             assert_eq!(check(&parameters(algorithm, "")), [want], "{algorithm}");
         }

@@ -32,7 +32,7 @@ pub(crate) const TYPE: PluginType = PluginType {
             does, with probability `explorationProbability`, or if the soonest of those that would be kept begins its \
             answer more than `maxTTFTPenaltyMs` later than the soonest of the others. How soon that is, is estimated \
             from the prompt tokens in flight at `peakPrefillThroughput`, or predicted; where one side has no \
-            prediction there is no penalty. Scorers then choose among those that are kept, so that affinity does not \
+            prediction it is estimated for both. Scorers then choose among those that are kept, so that affinity does not \
             have to be weighed against load.",
     parameters: &[
         Parameter {
@@ -80,38 +80,16 @@ pub(crate) const TYPE: PluginType = PluginType {
 };
 
 fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
-    let ttft = if parameters.text(SOURCE) == BY_PREDICTOR {
-        Ttft::Predicted(latency_predictions(parameters, cx))
-    } else {
-        Ttft::Throughput { tokens_per_ms: parameters.float(THROUGHPUT) / 1000.0 }
-    };
+    let predicts = parameters.text(SOURCE) == BY_PREDICTOR;
     let filter = PrefixCacheAffinityFilter {
         threshold: parameters.float(THRESHOLD),
         exploration: parameters.float(EXPLORATION),
         max_penalty_ms: parameters.float(MAX_PENALTY),
-        ttft,
+        tokens_per_ms: parameters.float(THROUGHPUT) / 1000.0,
+        predictions: predicts.then(|| latency_predictions(parameters, cx)),
         matches: prefix_matches(parameters, cx),
     };
     Plugin { filter: Some(Arc::new(filter)), ..Plugin::default() }
-}
-
-/// How the time to the first token is told.
-enum Ttft {
-    Throughput { tokens_per_ms: f64 },
-    Predicted(RequestSlot<LatencyPredictions>),
-}
-
-impl Ttft {
-    fn of(&self, cycle: &Cycle<'_>, candidate: &Candidate<'_>) -> Option<f64> {
-        match self {
-            Self::Throughput { tokens_per_ms } => {
-                Some(candidate.load.in_flight.prompt_tokens as f64 / tokens_per_ms)
-            }
-            Self::Predicted(slot) => {
-                slot.get(cycle.request)?.of(candidate.endpoint.id).map(|prediction| prediction.ttft_ms)
-            }
-        }
-    }
 }
 
 struct PrefixCacheAffinityFilter {
@@ -119,7 +97,9 @@ struct PrefixCacheAffinityFilter {
     exploration: f64,
     /// 0 is no limit.
     max_penalty_ms: f64,
-    ttft: Ttft,
+    tokens_per_ms: f64,
+    /// Who knows better than the throughput.
+    predictions: Option<RequestSlot<LatencyPredictions>>,
     matches: RequestSlot<PrefixMatches>,
 }
 
@@ -131,12 +111,23 @@ impl PrefixCacheAffinityFilter {
         candidates: &Candidates<'_>,
         holds: impl Fn(&Candidate<'_>) -> bool,
     ) -> bool {
-        let soonest = |holding| {
-            let group = candidates.iter().filter(|candidate| holds(candidate) == holding);
-            group.filter_map(|candidate| self.ttft.of(cycle, &candidate)).min_by(f64::total_cmp)
+        let predicted = self.predictions.and_then(|slot| slot.get(cycle.request));
+        let predicted = |candidate: &Candidate<'_>| {
+            predicted?.of(candidate.endpoint.id).map(|prediction| prediction.ttft_ms)
         };
-        let (Some(sticky), Some(other)) = (soonest(true), soonest(false)) else { return false };
-        self.max_penalty_ms > 0.0 && sticky - other > self.max_penalty_ms
+        let estimated = |candidate: &Candidate<'_>| {
+            Some(candidate.load.in_flight.prompt_tokens as f64 / self.tokens_per_ms)
+        };
+        let penalty_ms = |ttft_ms: &dyn Fn(&Candidate<'_>) -> Option<f64>| {
+            let soonest = |holding| {
+                let group = candidates.iter().filter(|candidate| holds(candidate) == holding);
+                group.filter_map(|candidate| ttft_ms(&candidate)).min_by(f64::total_cmp)
+            };
+            Some(soonest(true)? - soonest(false)?)
+        };
+        // The two are never compared with one another.
+        let penalty_ms = penalty_ms(&predicted).or_else(|| penalty_ms(&estimated));
+        self.max_penalty_ms > 0.0 && penalty_ms.is_some_and(|ms| ms > self.max_penalty_ms)
     }
 }
 
@@ -194,18 +185,26 @@ mod tests {
 
     #[test]
     fn predictions_tell_who_is_too_late() {
-        for (name, ttft, want) in [
-            ("in time", [Some(50.0), Some(1.0)], &[0][..]),
-            ("too late", [Some(150.0), Some(1.0)], &[0, 1]),
-            ("unknown here", [None, Some(1.0)], &[0]),
-            ("unknown there", [Some(150.0), None], &[0]),
+        // Predictions in ms, and prompt tokens in flight at a token per millisecond.
+        for (name, ttft, in_flight, want) in [
+            ("in time", [Some(50.0), Some(1.0)], [0, 0], &[0][..]),
+            ("in time, in spite of its load", [Some(50.0), Some(1.0)], [151, 0], &[0]),
+            ("too late", [Some(150.0), Some(1.0)], [0, 0], &[0, 1]),
+            ("unknown here", [None, Some(1.0)], [100, 0], &[0]),
+            ("unknown here, and too late", [None, Some(1.0)], [151, 50], &[0, 1]),
+            ("unknown there", [Some(150.0), None], [100, 0], &[0]),
+            ("unknown there, and too late", [Some(50.0), None], [151, 50], &[0, 1]),
+            ("nothing is known", [None, None], [150, 50], &[0]),
+            ("nothing is known, and too late", [None, None], [151, 50], &[0, 1]),
         ] {
             let slots = SlotNames::default();
-            let mut pool = Pool::new([Load::default(); 2]);
-            let parameters = r#"{"ttftSource": "latencyPredictor", "maxTTFTPenaltyMs": 100}"#;
+            let mut pool = Pool::new(in_flight.map(load));
+            let parameters = r#"{"ttftSource": "latencyPredictor", "maxTTFTPenaltyMs": 100, "peakPrefillThroughput": 1000}"#;
             let filter = built_in(&slots, &TYPE, parameters).filter.unwrap();
             let slot = slots.request_slot(Data::PrefixMatches.default_producer());
             slot.put(&mut pool.request, matches(16, 10, &[10, 0]));
+            let late: &[u32] = if in_flight[0] > in_flight[1] + 100 { &[0, 1] } else { &[0] };
+            assert_eq!(pool.filter(&*filter, 1), late, "{name}: nobody predicts");
             let prediction = |(slot, ttft): (u32, Option<f64>)| {
                 let prediction = Prediction {
                     ttft_ms: ttft.unwrap_or_default(),

@@ -31,19 +31,19 @@ pub(crate) const TYPE: PluginType = PluginType {
             for it, hold all of it. Per endpoint the most recently used blocks are remembered, at some 45 bytes each, \
             so memory is bounded by `lruCapacityPerServer`. Blocks may be as small as one token: there is no least \
             size, since the index is compact. `prefix-cache-scorer` does all this by itself where no such producer \
-            is declared; declare one for several readers, or for deeper matches: the default reaches 131,072 tokens.",
+            is declared; declare one for several readers.",
     parameters: &[
         settings::AUTO_TUNE,
         settings::BLOCK_TOKENS,
         settings::BLOCK_BYTES,
         settings::MAX_BLOCKS,
-        settings::max_tokens(131_072),
+        settings::max_tokens(settings::DEFAULT_MAX_TOKENS),
         settings::CAPACITY,
     ],
     kinds: &[Kind::Produces(Data::PrefixMatches)],
     check: settings::check,
     build,
-    review: |cx| settings::review(cx.parameters),
+    review: |cx| settings::review(cx.parameters, &Settings::read(cx.parameters, DEFAULT_MAX_BLOCKS)),
     releases: releases::SINCE_V1_5,
     ..PluginType::PLAIN
 };

@@ -16,6 +16,12 @@ const DEFAULT_BLOCK_BYTES: i64 = 64;
 
 const MAX_BLOCK_BYTES: i64 = 1 << 20;
 
+/// Tokens of a prompt that count where the configuration says nothing.
+pub(crate) const DEFAULT_MAX_TOKENS: i64 = 131_072;
+
+/// Blocks of a prompt that count in v1.0.1, whose files are told by [`HASH_BLOCK_SIZE`].
+const FORMER_MAX_BLOCKS: usize = 256;
+
 const BYTES: i64 = 4;
 const _: () = assert!(BYTES_PER_TOKEN == 4, "the same");
 
@@ -33,9 +39,9 @@ const CAPACITY_NAME: &str = "lruCapacityPerServer";
 /// Of v1.0.1.
 pub(crate) const HASH_BLOCK_SIZE: Parameter = Parameter {
     name: HASH_BLOCK_SIZE_NAME,
-    kind: ParameterKind::Integer { default: DEFAULT_BLOCK_BYTES, min: 1, max: MAX_BLOCK_BYTES },
+    kind: ParameterKind::OptionalInteger { min: 1, max: MAX_BLOCK_BYTES },
     unit: "bytes of prompt",
-    summary: "Size of the blocks that a prompt is cut into, where the other two sizes do not say.",
+    summary: "Size of the blocks that a prompt is cut into, where the other two sizes do not say; 64 unless said.",
 };
 
 /// Of v1.5.
@@ -116,15 +122,18 @@ impl Settings {
         Self::of_size(parameters, DEFAULT_BLOCK_BYTES, max_blocks)
     }
 
-    /// The same with [`HASH_BLOCK_SIZE`].
-    pub(crate) fn read_all(parameters: &Parameters, max_blocks: usize) -> Self {
-        Self::of_size(parameters, parameters.integer(HASH_BLOCK_SIZE_NAME), max_blocks)
+    /// The same with [`HASH_BLOCK_SIZE`]. Without any limit as many blocks count as in v1.0.1 if that is given, else
+    /// [`DEFAULT_MAX_TOKENS`].
+    pub(crate) fn read_all(parameters: &Parameters) -> Self {
+        let former = parameters.optional_integer(HASH_BLOCK_SIZE_NAME);
+        let otherwise = former.unwrap_or(DEFAULT_BLOCK_BYTES);
+        let by_tokens = || size(DEFAULT_MAX_TOKENS * BYTES / block_bytes(parameters, otherwise)).max(1);
+        let max_blocks = former.map_or_else(by_tokens, |_| FORMER_MAX_BLOCKS);
+        Self::of_size(parameters, otherwise, max_blocks)
     }
 
-    fn of_size(parameters: &Parameters, block_bytes: i64, max_blocks: usize) -> Self {
-        let given = |name| parameters.optional_integer(name).filter(|&size| size > 0);
-        let in_tokens = given(BLOCK_TOKENS_NAME).map(|tokens| tokens * BYTES);
-        let block_bytes = in_tokens.or_else(|| given(BLOCK_BYTES_NAME)).unwrap_or(block_bytes);
+    fn of_size(parameters: &Parameters, otherwise: i64, max_blocks: usize) -> Self {
+        let block_bytes = block_bytes(parameters, otherwise);
         let by_blocks = parameters.optional_integer(MAX_BLOCKS_NAME);
         let by_tokens = parameters.integer(MAX_TOKENS_NAME);
         let limits = [
@@ -149,6 +158,13 @@ impl Settings {
     }
 }
 
+/// Size of a block, `otherwise` where those of v1.5 do not say.
+fn block_bytes(parameters: &Parameters, otherwise: i64) -> i64 {
+    let given = |name| parameters.optional_integer(name).filter(|&size| size > 0);
+    let in_tokens = given(BLOCK_TOKENS_NAME).map(|tokens| tokens * BYTES);
+    in_tokens.or_else(|| given(BLOCK_BYTES_NAME)).unwrap_or(otherwise)
+}
+
 fn size(value: i64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
@@ -164,23 +180,28 @@ pub(crate) fn check(parameters: &Parameters) -> Vec<String> {
     Vec::new()
 }
 
-/// What may surprise.
-pub(crate) fn review(parameters: &Parameters) -> Vec<String> {
+/// What may surprise in parameters that are read as `settings`.
+pub(crate) fn review(parameters: &Parameters, settings: &Settings) -> Vec<String> {
     let given = |name| parameters.optional_integer(name).is_some_and(|size| size > 0);
+    let mut told = Vec::new();
     if given(BLOCK_TOKENS_NAME) && given(BLOCK_BYTES_NAME) {
-        return vec![format!("`{BLOCK_BYTES_NAME}` does nothing beside `{BLOCK_TOKENS_NAME}`")];
+        told.push(format!("`{BLOCK_BYTES_NAME}` does nothing beside `{BLOCK_TOKENS_NAME}`"));
     }
-    Vec::new()
+    // Limits in blocks are at least one.
+    if settings.max_blocks == 0 {
+        told.push(format!(
+            "no prompt is matched: `{MAX_TOKENS_NAME}` is {}, which is less than a block of {} bytes",
+            parameters.integer(MAX_TOKENS_NAME),
+            settings.block_bytes
+        ));
+    }
+    told
 }
 
 /// The parameters of [`Settings::read_all`] that are not the defaults.
 pub(crate) fn changed(parameters: &Parameters) -> Vec<&'static str> {
-    let optional = [BLOCK_TOKENS_NAME, BLOCK_BYTES_NAME, MAX_BLOCKS_NAME];
-    let integers = [
-        (HASH_BLOCK_SIZE_NAME, DEFAULT_BLOCK_BYTES),
-        (MAX_TOKENS_NAME, 0),
-        (CAPACITY_NAME, i64::from(DEFAULT_CAPACITY)),
-    ];
+    let optional = [HASH_BLOCK_SIZE_NAME, BLOCK_TOKENS_NAME, BLOCK_BYTES_NAME, MAX_BLOCKS_NAME];
+    let integers = [(MAX_TOKENS_NAME, 0), (CAPACITY_NAME, i64::from(DEFAULT_CAPACITY))];
     let given = optional.into_iter().filter(|name| parameters.has(name));
     let other = integers.into_iter().filter(|&(name, default)| parameters.integer(name) != default);
     let tuned = (!parameters.boolean(AUTO_TUNE_NAME)).then_some(AUTO_TUNE_NAME);
@@ -192,11 +213,11 @@ mod tests {
     use super::*;
     use crate::prefix::approximate::TYPE as PRODUCER;
     use crate::scorer::prefix_cache::TYPE as SCORER;
-    use crate::testing::parsed;
+    use crate::testing::{parsed, reviewed};
 
     fn settings(parameters: &str) -> [(usize, usize, u32); 2] {
         let given = serde_json::from_str(parameters).unwrap();
-        let scorer = Settings::read_all(&parsed(SCORER.parameters, &given), 256);
+        let scorer = Settings::read_all(&parsed(SCORER.parameters, &given));
         let producer = Settings::read(&parsed(PRODUCER.parameters, &given), 2048);
         [scorer, producer].map(|found| (found.block_bytes, found.max_blocks, found.capacity))
     }
@@ -204,11 +225,11 @@ mod tests {
     #[test]
     fn parameters_of_both_generations_are_read() {
         for (name, parameters, scorer, producer) in [
-            ("defaults", "{}", (64, 256), (64, 8192)),
-            ("X17: a limit in tokens", r#"{"blockSizeTokens": 64}"#, (256, 256), (256, 2048)),
-            ("in bytes", r#"{"blockSize": 100}"#, (100, 256), (100, 5242)),
-            ("tokens win", r#"{"blockSize": 100, "blockSizeTokens": 1}"#, (4, 256), (4, 131_072)),
-            ("0 says nothing", r#"{"blockSize": 0, "blockSizeTokens": 0}"#, (64, 256), (64, 8192)),
+            ("defaults", "{}", (64, 8192), (64, 8192)),
+            ("X17: a limit in tokens", r#"{"blockSizeTokens": 64}"#, (256, 2048), (256, 2048)),
+            ("in bytes", r#"{"blockSize": 100}"#, (100, 5242), (100, 5242)),
+            ("tokens win", r#"{"blockSize": 100, "blockSizeTokens": 1}"#, (4, 131_072), (4, 131_072)),
+            ("0 says nothing", r#"{"blockSize": 0, "blockSizeTokens": 0}"#, (64, 8192), (64, 8192)),
             ("limit in blocks", r#"{"maxPrefixBlocksToMatch": 1024}"#, (64, 1024), (64, 1024)),
             (
                 "the smaller limit",
@@ -217,7 +238,7 @@ mod tests {
                 (64, 100),
             ),
             ("tokens alone", r#"{"maxPrefixTokensToMatch": 8000}"#, (64, 500), (64, 500)),
-            ("no limit in tokens", r#"{"maxPrefixTokensToMatch": 0}"#, (64, 256), (64, 2048)),
+            ("no limit in tokens", r#"{"maxPrefixTokensToMatch": 0}"#, (64, 8192), (64, 2048)),
             (
                 "no limit at all",
                 r#"{"maxPrefixBlocksToMatch": 0, "maxPrefixTokensToMatch": 0}"#,
@@ -228,6 +249,41 @@ mod tests {
             let found = settings(parameters).map(|(block_bytes, max_blocks, _)| (block_bytes, max_blocks));
             assert_eq!(found, [scorer, producer], "{name}");
         }
+    }
+
+    #[test]
+    fn the_block_size_of_v1_0_1_brings_its_limit() {
+        for (parameters, want) in [
+            (r#"{"hashBlockSize": 64}"#, (64, 256)),
+            (r#"{"hashBlockSize": 4}"#, (4, 256)),
+            (r#"{"hashBlockSize": 4, "maxPrefixBlocksToMatch": 1024}"#, (4, 1024)),
+            (r#"{"hashBlockSize": 4, "maxPrefixBlocksToMatch": 0}"#, (4, usize::MAX)),
+            (r#"{"hashBlockSize": 4, "maxPrefixTokensToMatch": 8000}"#, (4, 8000)),
+            (r#"{"blockSize": 1048576}"#, (1 << 20, 1)),
+        ] {
+            let given = serde_json::from_str(parameters).unwrap();
+            let found = Settings::read_all(&parsed(SCORER.parameters, &given));
+            assert_eq!((found.block_bytes, found.max_blocks), want, "{parameters}");
+        }
+    }
+
+    #[test]
+    fn a_limit_below_a_block_is_told() {
+        for (parameters, wrong) in [
+            (r#"{"maxPrefixTokensToMatch": 15}"#, true),
+            (r#"{"maxPrefixTokensToMatch": 16}"#, false),
+            (r#"{"maxPrefixTokensToMatch": 0}"#, false),
+            (r#"{"maxPrefixTokensToMatch": 63, "blockSizeTokens": 64}"#, true),
+            (r#"{"maxPrefixBlocksToMatch": 1, "maxPrefixTokensToMatch": 15}"#, true),
+        ] {
+            for plugin_type in [&SCORER, &PRODUCER] {
+                let told = reviewed(plugin_type, parameters);
+                assert_eq!(told.contains("no prompt is matched"), wrong, "{parameters}: {told}");
+            }
+        }
+        let elsewhere =
+            reviewed(&SCORER, r#"{"maxPrefixTokensToMatch": 15, "prefixMatchInfoProducerName": "p"}"#);
+        assert!(!elsewhere.contains("no prompt is matched"), "{elsewhere}");
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub(crate) const TYPE: PluginType = PluginType {
             name: LABEL,
             kind: ParameterKind::Text { default: Some("llm-d.ai/context-length-range"), check: |_| None },
             unit: "",
-            summary: "The label.",
+            summary: "The label; an empty text is not refused, it means the default.",
         },
         Parameter {
             name: FILTERING,

@@ -23,9 +23,6 @@ use crate::sources::PREFIX_MATCHES;
 const LENGTH_WEIGHT: &str = "matchLengthWeight";
 const LENGTH_SCALE: &str = "matchLengthScaleTokens";
 
-/// Blocks of a prompt that count where neither limit is given.
-const DEFAULT_MAX_BLOCKS: usize = 256;
-
 /// `prefix-cache-scorer`.
 pub(crate) const TYPE: PluginType = PluginType {
     name: "prefix-cache-scorer",
@@ -35,7 +32,8 @@ pub(crate) const TYPE: PluginType = PluginType {
             w * min(1, held tokens / `matchLengthScaleTokens`)^2 + (1 - w) * fraction, so that a long match counts for \
             more than a short one. Who holds what is said by the producer that `prefixMatchInfoProducerName` names, or \
             else by one that is declared; without any the scorer finds it out by itself, from what it has sent where, \
-            by its other parameters. Weigh it higher where prompts share long beginnings: chats, agents, documents.",
+            by its other parameters. Then, without either limit, the first 131,072 tokens of a prompt count, or 256 \
+            blocks, as in v1.0.1, where `hashBlockSize` is given. Weigh it higher where prompts share long beginnings: chats, agents, documents.",
     parameters: &[
         settings::HASH_BLOCK_SIZE,
         settings::MAX_BLOCKS,
@@ -77,7 +75,7 @@ pub(crate) const PRECISE: PluginType = PluginType {
     summary: "Prefers endpoints that hold the beginning of the prompt.",
     about: "`prefix-cache-scorer` with a `precise-prefix-cache-producer` of its own.",
     parameters: later::PRECISE_PARAMETERS,
-    kinds: &[Kind::Scorer],
+    kinds: &[Kind::Scorer, Kind::Produces(Data::PrefixMatches)],
     build: |parameters, cx| {
         let prefix = ApproximatePrefix::new(later::precise_settings(parameters), cx);
         let scorer = PrefixCacheScorer { matches: prefix.slot(), length_weight: 0.0, length_scale: 1.0 };
@@ -100,20 +98,20 @@ fn check(parameters: &Parameters) -> Vec<String> {
 }
 
 fn review(cx: &Review<'_>) -> Vec<String> {
-    let mut told = settings::review(cx.parameters);
-    if let Some(producer) = cx.parameters.reference(PREFIX_MATCHES) {
-        told.extend(settings::changed(cx.parameters).into_iter().map(|name| {
-            format!("`{name}` does nothing here, prompts are matched by `{producer}`: give it that parameter")
-        }));
-    }
-    told
+    let Some(producer) = cx.parameters.reference(PREFIX_MATCHES) else {
+        return settings::review(cx.parameters, &Settings::read_all(cx.parameters));
+    };
+    let nothing = |name| {
+        format!("`{name}` does nothing here, prompts are matched by `{producer}`: give it that parameter")
+    };
+    settings::changed(cx.parameters).into_iter().map(nothing).collect()
 }
 
 fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
     let (matches, producing) = if let Some(producer) = parameters.reference(PREFIX_MATCHES) {
         (cx.slot_of(producer), Plugin::default())
     } else {
-        let prefix = ApproximatePrefix::new(Settings::read_all(parameters, DEFAULT_MAX_BLOCKS), cx);
+        let prefix = ApproximatePrefix::new(Settings::read_all(parameters), cx);
         (prefix.slot(), prefix.plugin())
     };
     let length_weight = parameters.float(LENGTH_WEIGHT);

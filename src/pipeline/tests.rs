@@ -100,7 +100,7 @@ fn a_rebuilt_pipeline_keeps_what_unchanged_plugins_learned() {
         ("nothing changed", config("prefix", "", "", ""), true),
         ("another weight", config("prefix", "", "", "    weight: 3\n"), true),
         ("a plugin before it", config("prefix", queue.0, "", queue.1), true),
-        ("a default spelled out", config("prefix", "", "hashBlockSize: 64", ""), true),
+        ("a default spelled out", config("prefix", "", "lruCapacityPerServer: 31250", ""), true),
         ("other blocks", config("prefix", "", "hashBlockSize: 32", ""), false),
         ("another capacity", config("prefix", "", "lruCapacityPerServer: 900", ""), false),
         ("another name", config("kv", "", "", ""), false),

@@ -51,9 +51,9 @@ fn every_change_is_told() {
             "a parameter",
             TWO.replace(
                 "prefix-cache-scorer}]\nsched",
-                "prefix-cache-scorer, parameters: {hashBlockSize: 128}}]\nsched",
+                "prefix-cache-scorer, parameters: {lruCapacityPerServer: 128}}]\nsched",
             ),
-            vec!["~ plugin `prefix-cache-scorer`: hashBlockSize: 64 → 128 bytes of prompt"],
+            vec!["~ plugin `prefix-cache-scorer`: lruCapacityPerServer: 31250 → 128 blocks"],
         ),
         (
             "another picker, and a new plugin",
