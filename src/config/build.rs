@@ -130,7 +130,7 @@ struct Composer<'a> {
     instances: Vec<InstancePlan>,
     /// The `type` of each instance as the file spells it.
     spellings: Vec<&'a str>,
-    /// What the parameters of each instance refer to.
+    /// What the parameters of each instance refer to; once resolved, only producers, which are judged last.
     references: Vec<(usize, Reference)>,
     names: HashMap<String, Declared>,
     /// Whether each entry of `plugins` became an instance; what was told may have been what is missing.
@@ -188,6 +188,7 @@ impl<'a> Composer<'a> {
         };
         self.default_reporter();
         self.resolve_producers();
+        self.judge_producers();
         self.review(profiles.iter().flatten(), discovery, &parsers);
         self.review_sources(&sources);
         // An entry that was told about is missing from the lists; the rest cannot stand without it.
@@ -252,29 +253,6 @@ impl<'a> Composer<'a> {
         self.names.get(&self.instances[instance].name).map_or(Position::START, |declared| declared.at)
     }
 
-    /// Adds a plugin that the file does not declare, under the name of its type.
-    fn inject(&mut self, type_name: &str) -> Option<usize> {
-        let Some(plugin_type) = self.find_type(type_name) else {
-            let message = format!("the default plugin type `{type_name}` is not built in, declare another");
-            self.problems.error(Position::START, message);
-            return None;
-        };
-        if let Some(taken) = self.names.get(type_name) {
-            // One that is broken was told, and may have been what is missing.
-            taken.instance?;
-            let message = format!("plugin name `{type_name}` is needed for the default plugin of that type");
-            self.problems.error(taken.at, message);
-            return None;
-        }
-        let instance = self.instances.len();
-        let parameters = Parameters::defaults(plugin_type.parameters);
-        self.instances.push(InstancePlan::new(type_name, plugin_type, parameters));
-        self.spellings.push(plugin_type.name);
-        let declared = Declared { at: Position::START, instance: Some(instance), referenced: true };
-        self.names.insert(type_name.to_owned(), declared);
-        Some(instance)
-    }
-
     fn handler(&mut self) -> Option<usize> {
         let handlers = self.all_of(Kind::ProfileHandler);
         let n_profiles = self.config.profiles.len().max(1);
@@ -290,7 +268,7 @@ impl<'a> Composer<'a> {
         }
         match handlers.first() {
             Some(&handler) => self.judge_profiles(handler).then_some(handler),
-            None if n_profiles == 1 => self.inject(DEFAULT_HANDLER),
+            None if n_profiles == 1 => self.inject(DEFAULT_HANDLER, Position::START),
             None => {
                 // A plugin that could not be read may have been the handler.
                 if self.every_entry_is_read {
@@ -332,14 +310,14 @@ impl<'a> Composer<'a> {
     fn default_picker(&mut self) -> Option<usize> {
         match self.all_of(Kind::Picker).first() {
             Some(&picker) => Some(picker),
-            None => self.inject(DEFAULT_PICKER),
+            None => self.inject(DEFAULT_PICKER, Position::START),
         }
     }
 
     /// Injects the reporter of a file that declares none, if the binary has it.
     fn default_reporter(&mut self) {
         if self.all_of(Kind::Reporter).is_empty() && self.find_type(DEFAULT_REPORTER).is_some() {
-            self.inject(DEFAULT_REPORTER);
+            self.inject(DEFAULT_REPORTER, Position::START);
         }
     }
 

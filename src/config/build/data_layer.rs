@@ -118,8 +118,8 @@ impl Composer<'_> {
             plans.iter().any(|plan| self.instances[plan.source].plugin_type.name == DEFAULT_SOURCE);
         let is_built_in = [DEFAULT_SOURCE, LOAD_EXTRACTOR].iter().all(|name| self.find_type(name).is_some());
         if self.has_default(layer) && !is_listed && !self.read_load(plans) && is_built_in {
-            let source = of_type(self, DEFAULT_SOURCE).or_else(|| self.inject(DEFAULT_SOURCE));
-            let extractor = of_type(self, LOAD_EXTRACTOR).or_else(|| self.inject(LOAD_EXTRACTOR));
+            let mut default = |name| of_type(self, name).or_else(|| self.inject(name, Position::START));
+            let (source, extractor) = (default(DEFAULT_SOURCE), default(LOAD_EXTRACTOR));
             let (Some(source), Some(extractor)) = (source, extractor) else { return };
             plans.push(SourcePlan { source, interval: None, extractors: vec![extractor] });
         }

@@ -40,7 +40,7 @@ impl Composer<'_> {
             // One that is broken was told.
             Some(declared) => declared?,
             None if self.find_type(&name.value).is_some_and(|found| found.kinds.contains(&kind)) => {
-                self.inject(&name.value)?
+                self.inject(&name.value, name.at)?
             }
             None if severity == Severity::Error => {
                 self.tell_unknown_name("", &name.value, name.at);

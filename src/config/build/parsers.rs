@@ -26,7 +26,7 @@ impl Composer<'_> {
                     declared.referenced = true;
                     declared.instance
                 }
-                None => self.parser_of_type(name),
+                None => self.parser_of_type(name, reference.at),
             };
             match instance {
                 Some(instance) if !self.has(instance, Kind::Parser) => {
@@ -68,12 +68,12 @@ impl Composer<'_> {
             declared.referenced = true;
             declared.instance
         });
-        let instance = declared.unwrap_or_else(|| self.parser_of_type(name));
+        let instance = declared.unwrap_or_else(|| self.parser_of_type(name, Position::START));
         instance.filter(|&instance| self.has(instance, Kind::Parser))
     }
 
-    fn parser_of_type(&mut self, name: &str) -> Option<usize> {
+    fn parser_of_type(&mut self, name: &str, at: Position) -> Option<usize> {
         let is_parser = self.find_type(name).is_some_and(|found| found.kinds.contains(&Kind::Parser));
-        if is_parser { self.inject(name) } else { None }
+        if is_parser { self.inject(name, at) } else { None }
     }
 }

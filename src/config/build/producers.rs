@@ -4,6 +4,7 @@ use epp_framework::parameters::{ParameterKind, ParameterValue};
 use epp_framework::plugin::{Data, Kind};
 
 use super::Composer;
+use crate::config::problem::shown;
 
 /// A plugin that reads values.
 struct Reader {
@@ -27,7 +28,7 @@ impl Composer<'_> {
                 let found = match self.default_producer(of, own) {
                     Some(found) => Some(found),
                     None if own => None,
-                    None => self.inject(of.default_producer()),
+                    None => self.inject(of.default_producer(), self.position_of(instance)),
                 };
                 if let Some(found) = found {
                     let name = self.instances[found].name.clone();
@@ -36,6 +37,34 @@ impl Composer<'_> {
                 }
             }
         }
+    }
+
+    /// Tells of producers that are named and turned out to be readers: a plugin that produces for itself does so only
+    /// where nobody else is declared to.
+    pub(super) fn judge_producers(&mut self) {
+        for (from, reference) in std::mem::take(&mut self.references) {
+            let Kind::Produces(of) = reference.to else { continue };
+            let Some(found) = self.names.get(&reference.name).and_then(|declared| declared.instance) else {
+                continue;
+            };
+            if self.produces(found, of) {
+                continue;
+            }
+            let whose = self.whose(from, &reference);
+            let reads =
+                self.reads_from(found, of).map(|name| format!("; it reads them from {name}, name that"));
+            let (name, noun) = (shown(&reference.name), reference.to.noun());
+            let message = format!("{whose}{name} is not a {noun}{}", reads.unwrap_or_default());
+            self.problems.error(reference.at, message);
+        }
+    }
+
+    /// The producer that an instance reads from instead of producing for itself, as messages show it.
+    fn reads_from(&self, instance: usize, of: Data) -> Option<String> {
+        let plan = &self.instances[instance];
+        let own = |kind| matches!(kind, ParameterKind::Producer { of: read, own: true } if read == of);
+        let parameter = plan.plugin_type.parameters.iter().find(|parameter| own(parameter.kind))?;
+        plan.parameters.reference(parameter.name).map(shown)
     }
 
     /// What an instance reads without saying from whom.

@@ -2,9 +2,10 @@
 //!
 //! References in parameters may point forwards; here they become positions and an order to build in.
 
+use epp_framework::parameters::Parameters;
 use epp_framework::plugin::{Data, Kind, PluginType, Stability};
 
-use super::{Composer, DEFAULT_HANDLER, InstancePlan};
+use super::{Composer, DEFAULT_HANDLER, Declared, InstancePlan};
 use crate::config::PluginSpec;
 use crate::config::parameters::Reference;
 use crate::config::problem::{Position, did_you_mean, shown, shown_list};
@@ -134,7 +135,10 @@ impl Composer<'_> {
     /// Resolves what parameters refer to; the instances in an order to build them in, complete if nothing was wrong.
     pub(super) fn resolve_references(&mut self) -> Vec<usize> {
         for (from, reference) in std::mem::take(&mut self.references) {
-            if let Some(to) = self.referred(from, &reference) {
+            if let Kind::Produces(of) = reference.to {
+                self.refer_to_producer(of, from, &reference);
+                self.references.push((from, reference));
+            } else if let Some(to) = self.referred(from, &reference) {
                 self.instances[from].references.push(to);
             }
         }
@@ -146,11 +150,7 @@ impl Composer<'_> {
     }
 
     fn referred(&mut self, from: usize, reference: &Reference) -> Option<usize> {
-        let whose = format!("plugin {}: `{}`: ", shown(&self.instances[from].name), reference.path);
-        if let Kind::Produces(of) = reference.to {
-            self.refer_to_producer(of, &reference.name, (&whose, reference.at));
-            return None;
-        }
+        let whose = self.whose(from, reference);
         let Some(declared) = self.names.get_mut(&reference.name) else {
             self.tell_unknown_name(&whose, &reference.name, reference.at);
             return None;
@@ -168,22 +168,58 @@ impl Composer<'_> {
         Some(to)
     }
 
-    /// Judges the name of a producer. It is no reason to build a plugin after it, or anew with it: values are handed over
-    /// by the producer's name. A default one that is not declared is injected, as upstream does.
-    fn refer_to_producer(&mut self, of: Data, name: &str, (whose, at): (&str, Position)) {
-        match self.names.get_mut(name) {
-            Some(declared) => {
-                declared.referenced = true;
-                if declared.instance.is_some_and(|instance| !self.produces(instance, of)) {
-                    let noun = Kind::Produces(of).noun();
-                    self.problems.error(at, format!("{whose}{} is not a {noun}", shown(name)));
-                }
-            }
-            None if name == of.default_producer() => {
-                self.inject(name);
-            }
-            None => self.tell_unknown_name(whose, name, at),
+    /// How messages begin that tell of a reference.
+    pub(super) fn whose(&self, from: usize, reference: &Reference) -> String {
+        format!("plugin {}: `{}`: ", shown(&self.instances[from].name), reference.path)
+    }
+
+    /// Looks up the name of a producer, which is judged last. It is no reason to build a plugin after it, or anew with
+    /// it: values are handed over by the producer's name. A default one that is not declared is injected, as upstream
+    /// does.
+    fn refer_to_producer(&mut self, of: Data, from: usize, reference: &Reference) {
+        let name = reference.name.as_str();
+        if let Some(declared) = self.names.get_mut(name) {
+            declared.referenced = true;
+        } else if name == of.default_producer() {
+            self.inject(name, reference.at);
+        } else {
+            let whose = self.whose(from, reference);
+            self.tell_unknown_name(&whose, name, reference.at);
         }
+    }
+
+    /// Adds a plugin that the file does not declare, under the name of its type. `at` is where it is asked for.
+    pub(super) fn inject(&mut self, type_name: &str, at: Position) -> Option<usize> {
+        let Some(plugin_type) = self.find_type(type_name) else {
+            let message = format!("the default plugin type `{type_name}` is not built in, declare another");
+            self.problems.error(Position::START, message);
+            return None;
+        };
+        if let Some(taken) = self.names.get(type_name) {
+            // One that is broken was told, and may have been what is missing.
+            taken.instance?;
+            let message = format!("plugin name `{type_name}` is needed for the default plugin of that type");
+            self.problems.error(taken.at, message);
+            return None;
+        }
+        let parameters = Parameters::defaults(plugin_type.parameters);
+        let required = plugin_type.parameters.iter().filter(|parameter| parameter.kind.is_required());
+        let mut wrong: Vec<_> =
+            required.map(|parameter| format!("`{}` is required", parameter.name)).collect();
+        if wrong.is_empty() {
+            wrong = (plugin_type.check)(&parameters);
+        }
+        for wrong in wrong {
+            let name = shown(type_name);
+            let message = format!("plugin {name} is not declared, and cannot do with its defaults: {wrong}");
+            self.problems.error(at, message);
+        }
+        let instance = self.instances.len();
+        self.instances.push(InstancePlan::new(type_name, plugin_type, parameters));
+        self.spellings.push(plugin_type.name);
+        let declared = Declared { at: Position::START, instance: Some(instance), referenced: true };
+        self.names.insert(type_name.to_owned(), declared);
+        Some(instance)
     }
 
     /// Visits an instance after all that it refers to; refuses cycles, and what refers to too many.

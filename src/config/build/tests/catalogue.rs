@@ -68,6 +68,53 @@ fn a_prefix_scorer_that_reads_from_a_producer_says_what_of_its_own_does_nothing(
     assert!(warnings("two sizes", both).contains("`blockSize` does nothing beside `blockSizeTokens`"));
 }
 
+/// A scorer finds its matches by itself only where no producer is declared.
+#[test]
+fn a_prefix_scorer_is_a_producer_only_while_it_reads_from_nobody() {
+    let filter = "- {type: prefix-cache-affinity-filter, parameters: {prefixMatchInfoProducerName: p}}\n";
+    let scorer = "- {type: prefix-cache-scorer, name: p}\n";
+    let declared = "- {type: approx-prefix-cache-producer, name: a}\n";
+    assert_eq!(warnings("by itself", &format!("{filter}{scorer}")), "");
+    let why = "`p` is not a producer of prefix matches; it reads them from `a`, name that";
+    for (row, plugins) in [
+        ("declared last", format!("{filter}{scorer}{declared}")),
+        ("declared first", format!("{declared}{scorer}{filter}")),
+        (
+            "named",
+            format!(
+                "{filter}{declared}- {{type: prefix-cache-scorer, name: p, parameters: {{prefixMatchInfoProducerName: a}}}}"
+            ),
+        ),
+        (
+            "injected for another",
+            format!("{filter}{scorer}").replace("Name: p", "Name: approx-prefix-cache-producer")
+                + &filter.replace("type:", "name: second, type:"),
+        ),
+    ] {
+        let why = if row.starts_with("injected") {
+            why.replace("`a`", "`approx-prefix-cache-producer`")
+        } else {
+            why.to_owned()
+        };
+        refused(row, &plugins, &why);
+    }
+    let precise = "- {type: precise-prefix-cache-scorer, name: p}\n";
+    let told = warnings("it always is one", &format!("{filter}{precise}{declared}"));
+    assert!(!told.contains("not a producer"), "{told}");
+}
+
+#[test]
+fn an_injected_plugin_is_judged_as_a_declared_one() {
+    let session = "- {type: session-affinity-filter, parameters: {strategy: session_id, sessionIdConfig: \
+                   {sources: [{attribute: b, producer: session-id-producer}]}}}";
+    refused("a producer", session, "`session-id-producer` is not declared, and cannot do with its defaults");
+    let (_, problems) = super::load(&config(session), BUILT_IN);
+    let at = problems.iter().find(|problem| problem.is_error()).unwrap().at();
+    assert!(at.line == 4 && at.column > 60, "where it is referred to: {at:?}");
+    let policy = "- type: queue-scorer\nfeatureGates: [flowControl]\nflowControl: {usageLimitPolicyPluginRef: priority-holdback-policy}";
+    refused("a policy", policy, "`minCeiling` is required");
+}
+
 #[test]
 fn readers_of_prefix_matches_get_a_producer() {
     for (row, plugins, producer) in [
@@ -145,6 +192,20 @@ fn parameters_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn u11_thresholds_that_make_no_sense_are_refused() {
+    for (parameter, why) in [
+        ("queueDepthThreshold: 0", "`queueDepthThreshold`: expected an integer from 1"),
+        ("kvCacheUtilThreshold: 1.1", "`kvCacheUtilThreshold`: expected a number from 0 to 1, found 1.1"),
+        ("kvCacheUtilThreshold: 0", "`kvCacheUtilThreshold`: expected more than 0"),
+        ("metricsStalenessThreshold: 0", "`metricsStalenessThreshold`: expected a span of time of at least"),
+        ("headroom: -1", "`headroom`: expected a number of at least 0, found -1"),
+    ] {
+        let detector = format!("- {{type: utilization-detector, parameters: {{{parameter}}}}}");
+        refused(&format!("U11 {parameter}"), &detector, why);
+    }
+}
+
+#[test]
 fn configurations_with_latency_prediction_load_and_say_what_is_missing() {
     let told = warnings(
         "v1.5",
@@ -190,7 +251,7 @@ fn what_other_releases_take_is_taken() {
             "deprecated: use `label-selector-filter`",
         ),
         (
-            "C4: an empty label is the default one",
+            "C4 is not met, as with any text: an empty label is the default one, where llm-d refuses it",
             "- {type: context-length-aware, parameters: {label: ''}}",
             "",
         ),
