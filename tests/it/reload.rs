@@ -87,8 +87,12 @@ async fn the_debug_page_says_what_runs_and_why_an_edit_was_refused() {
 /// Certificates are to be verified, and there is none to do so by: the pipeline is not exchanged either.
 #[tokio::test]
 async fn a_reload_whose_data_layer_cannot_be_polled_is_refused() {
-    let roots = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-    let env = vec![("SSL_CERT_FILE".to_owned(), roots.path().display().to_string())];
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let (roots, none) = (folder.path().join("roots.pem"), folder.path().join("none"));
+    fs::write(&roots, "").unwrap();
+    fs::create_dir(&none).unwrap();
+    let variable = |name: &str, path: &std::path::Path| (name.to_owned(), path.display().to_string());
+    let env = vec![variable("SSL_CERT_FILE", &roots), variable("SSL_CERT_DIR", &none)];
     let epp = Epp::with(EppSetup { config: config(1), env, ..EppSetup::new(&[]) }).await;
     let verified =
         "plugins:\n- type: metrics-data-source\n  parameters: {scheme: https, insecureSkipVerify: false}\n";

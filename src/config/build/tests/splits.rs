@@ -148,7 +148,11 @@ fn handlers_and_profiles_must_fit() {
         ),
         ("D11", decider("{nonCachedTokens: -1}"), negative),
         ("D11: promptTokens", decider("{promptTokens: -1}"), negative),
-        ("pd: no decider", pd("{}"), "deciderPluginName`: no plugin is named `prefix-based-pd-decider`"),
+        (
+            "pd: no decider",
+            pd("{}"),
+            "deciderPluginName, by default`: no plugin is named `prefix-based-pd-decider`",
+        ),
         ("pd: an empty name", pd("{deciderPluginName: ''}"), "expected the name of a plugin"),
         ("pd: no port", pd("{deciderPluginName: p, primaryPort: 65536}"), "an integer from 0 to 65535"),
         ("G36", circle.to_owned(), "plugins refer to one another in a circle"),
