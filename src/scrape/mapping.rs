@@ -127,7 +127,7 @@ impl EngineMapping {
         Self::with_custom(specs, Vec::new())
     }
 
-    /// Reads what `specs` name, and custom metrics, of which [`MAX_CUSTOM`] count.
+    /// Reads what `specs` name, and custom metrics, of which 240 count.
     pub fn with_custom(specs: &MetricSpecs, mut custom: Vec<CustomMetric>) -> Self {
         let other_kv_used = specs.kv_used.as_ref().and_then(other_spelling);
         let load = [

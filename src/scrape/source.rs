@@ -82,8 +82,8 @@ impl Prepared {
     /// receiver is closed once nothing polls them any more, which is after that.
     pub(super) fn run(
         self,
-        snapshots: watch::Receiver<Arc<Snapshot>>,
-    ) -> (impl Future<Output = ()>, mpsc::Receiver<Infallible>) {
+        snapshots: &watch::Receiver<Arc<Snapshot>>,
+    ) -> (impl Future<Output = ()> + use<>, mpsc::Receiver<Infallible>) {
         let Self { load, attributes, metrics, polling } = self;
         let load = load.map(|around| {
             let tasks = EndpointTasks::new(move |endpoint| Poller::new(endpoint, around.clone()).run());

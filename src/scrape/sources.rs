@@ -36,7 +36,7 @@ impl Sources {
 
     pub(super) fn start(&mut self, prepared: Vec<(Source, Prepared)>) {
         for (source, prepared) in prepared {
-            let (work, polling) = prepared.run(self.snapshots.clone());
+            let (work, polling) = prepared.run(&self.snapshots);
             let task = self.tasks.spawn(work);
             self.running.push(Running { source, task, polling });
         }
@@ -46,7 +46,9 @@ impl Sources {
     pub(super) async fn stop_others(&mut self, layer: &DataLayer) {
         let others = self.running.extract_if(.., |running| !layer.sources.contains(&running.source));
         let mut others: Vec<_> = others.collect();
-        others.iter().for_each(|other| other.task.abort());
+        for other in &others {
+            other.task.abort();
+        }
         for other in &mut others {
             // The tasks of its endpoints end after its own does.
             let _ended = other.polling.recv().await;

@@ -121,8 +121,8 @@ async fn every_source_leaves_what_it_knows_until_it_no_longer_says_so() {
 #[tokio::test]
 async fn custom_metrics_are_read_off_a_page_without_load() {
     let page = Arc::new(parking_lot::Mutex::new("depth -2.5\n".to_owned()));
-    let served = page.clone();
-    let server = TestServer::start(move |target| heed(&served.lock(), target)).await;
+    let shown = page.clone();
+    let server = TestServer::start(move |target| heed(&shown.lock(), target)).await;
     let rig = Rig::with(server.address, settings(), layer(vec![with_depth()]));
     eventually("depth", || rig.number("depth") == Some(-2.5)).await;
     assert_eq!(rig.load().freshness, Freshness::NoMetrics, "nobody says how loaded it is");
@@ -143,7 +143,7 @@ async fn custom_metrics_are_read_off_a_page_without_load() {
 async fn a_custom_metric_that_comes_and_goes_does_not_cost_the_filter() {
     let turn = AtomicU8::new(0);
     let server = TestServer::start(move |target| {
-        let depth = if turn.fetch_add(1, Relaxed) % 2 == 0 { "depth 1\n" } else { "" };
+        let depth = if turn.fetch_add(1, Relaxed).is_multiple_of(2) { "depth 1\n" } else { "" };
         heed(&format!("{LOAD}{depth}"), target)
     })
     .await;
