@@ -6,6 +6,21 @@ pub(crate) mod probabilistic;
 pub(crate) mod utilization;
 
 use epp_framework::endpoint::{Freshness, Load};
+use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
+
+const QUEUE_DEPTH: Parameter = Parameter {
+    name: "queueDepthThreshold",
+    kind: ParameterKind::Integer { default: 5, min: 1, max: u32::MAX as i64 },
+    unit: "requests",
+    summary: "Waiting requests from which an endpoint is full.",
+};
+
+const KV_CACHE: Parameter = Parameter {
+    name: "kvCacheUtilThreshold",
+    kind: ParameterKind::Float { default: 0.8, min: 0.0, max: 1.0 },
+    unit: "fraction",
+    summary: "Use of the KV cache from which an endpoint is full; more than 0.",
+};
 
 /// When an endpoint counts as full.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +32,14 @@ struct Thresholds {
 }
 
 impl Thresholds {
+    /// Reads [`QUEUE_DEPTH`] and [`KV_CACHE`].
+    fn read(parameters: &Parameters) -> Self {
+        Self {
+            waiting: parameters.integer(QUEUE_DEPTH.name) as f64,
+            kv_used: parameters.float(KV_CACHE.name),
+        }
+    }
+
     /// How full an endpoint is, 1 is full: by its queue or its cache, whichever is fuller. One that nothing is known of
     /// is full; one whose server offers no metrics never is.
     fn fullness(self, load: &Load) -> f64 {

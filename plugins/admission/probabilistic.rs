@@ -10,7 +10,7 @@ use epp_framework::snapshot::Candidates;
 use rand::RngExt;
 use rand::rngs::SmallRng;
 
-use super::{Thresholds, mean};
+use super::{KV_CACHE, QUEUE_DEPTH, Thresholds, mean};
 
 /// `probabilistic-admitter`.
 pub(crate) const TYPE: PluginType = PluginType {
@@ -30,18 +30,8 @@ pub(crate) const TYPE: PluginType = PluginType {
 };
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter {
-        name: "queueDepthThreshold",
-        kind: ParameterKind::Integer { default: 5, min: 1, max: u32::MAX as i64 },
-        unit: "requests",
-        summary: "Waiting requests from which an endpoint is full.",
-    },
-    Parameter {
-        name: "kvCacheUtilThreshold",
-        kind: ParameterKind::Float { default: 0.8, min: 0.0, max: 1.0 },
-        unit: "fraction",
-        summary: "Use of the KV cache from which an endpoint is full; more than 0.",
-    },
+    QUEUE_DEPTH,
+    KV_CACHE,
     Parameter {
         name: "power",
         kind: ParameterKind::Float { default: 5.0, min: 0.0, max: 1e6 },
@@ -64,10 +54,7 @@ fn check(parameters: &Parameters) -> Vec<String> {
 
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
     let admitter = ProbabilisticAdmitter {
-        thresholds: Thresholds {
-            waiting: parameters.integer("queueDepthThreshold") as f64,
-            kv_used: parameters.float("kvCacheUtilThreshold"),
-        },
+        thresholds: Thresholds::read(parameters),
         power: parameters.float("power"),
         k: parameters.float("k"),
     };

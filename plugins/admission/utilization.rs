@@ -11,7 +11,7 @@ use epp_framework::scheduling::{Cycle, Filter};
 use epp_framework::snapshot::{Candidate, Candidates};
 use rand::rngs::SmallRng;
 
-use super::{Thresholds, mean};
+use super::{KV_CACHE, QUEUE_DEPTH, Thresholds, mean};
 
 /// `utilization-detector`.
 pub(crate) const TYPE: PluginType = PluginType {
@@ -36,18 +36,8 @@ pub(crate) const TYPE: PluginType = PluginType {
 };
 
 const PARAMETERS: &[Parameter] = &[
-    Parameter {
-        name: "queueDepthThreshold",
-        kind: ParameterKind::Integer { default: 5, min: 1, max: u32::MAX as i64 },
-        unit: "requests",
-        summary: "Waiting requests from which an endpoint is full.",
-    },
-    Parameter {
-        name: "kvCacheUtilThreshold",
-        kind: ParameterKind::Float { default: 0.8, min: 0.0, max: 1.0 },
-        unit: "fraction",
-        summary: "Use of the KV cache from which an endpoint is full; more than 0.",
-    },
+    QUEUE_DEPTH,
+    KV_CACHE,
     Parameter {
         name: "metricsStalenessThreshold",
         kind: ParameterKind::Span { default: Duration::from_millis(200), min: Duration::from_nanos(1) },
@@ -71,10 +61,7 @@ fn check(parameters: &Parameters) -> Vec<String> {
 
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
     let detector = Arc::new(UtilizationDetector {
-        thresholds: Thresholds {
-            waiting: parameters.integer("queueDepthThreshold") as f64,
-            kv_used: parameters.float("kvCacheUtilThreshold"),
-        },
+        thresholds: Thresholds::read(parameters),
         staleness: parameters.span("metricsStalenessThreshold"),
         room: 1.0 + parameters.float("headroom"),
     });
