@@ -7,12 +7,12 @@
 
 use std::sync::Arc;
 
-use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
+use epp_framework::parameters::Parameters;
 use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::snapshot::Candidates;
 
-use super::range::Range;
+use super::range::{ANTICIPATE, Range};
 
 /// Dispatched requests more than elsewhere that outweigh everything the queue says.
 const BURST: u32 = 8;
@@ -24,12 +24,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     about: "The shortest queue among the candidates scores 1, the longest 0. Of requests that `anticipate` counts, \
             eight outweigh everything else.",
     needs: &["vllm:num_requests_waiting"],
-    parameters: &[Parameter {
-        name: "anticipate",
-        kind: ParameterKind::Boolean { default: true },
-        unit: "",
-        summary: "Also count requests that were dispatched since the last scrape and have not finished.",
-    }],
+    parameters: &[ANTICIPATE],
     kinds: &[Kind::Scorer],
     build,
     releases: releases::ALL,
@@ -37,7 +32,7 @@ pub(crate) const TYPE: PluginType = PluginType {
 };
 
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
-    let scorer = QueueScorer { anticipate: parameters.boolean("anticipate") };
+    let scorer = QueueScorer { anticipate: parameters.boolean(ANTICIPATE.name) };
     Plugin { scorer: Some(Arc::new(scorer)), ..Plugin::default() }
 }
 

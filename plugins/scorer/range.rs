@@ -1,6 +1,15 @@
 //! Least and greatest of what candidates have, for scorers that compare them with one another: [`Range`].
 
+use epp_framework::parameters::{Parameter, ParameterKind};
 use epp_framework::snapshot::{Candidate, Candidates};
+
+/// Of scorers that compare numbers of requests.
+pub(super) const ANTICIPATE: Parameter = Parameter {
+    name: "anticipate",
+    kind: ParameterKind::Boolean { default: true },
+    unit: "",
+    summary: "Also count requests that were dispatched since the last scrape and have not finished.",
+};
 
 /// Least and greatest value among the candidates.
 pub(super) struct Range {

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 
 use epp_framework::endpoint::Load;
-use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
+use epp_framework::parameters::Parameters;
 use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::snapshot::Candidates;
 
-use super::range::Range;
+use super::range::{ANTICIPATE, Range};
 
 /// `running-requests-size-scorer`.
 pub(crate) const TYPE: PluginType = PluginType {
@@ -22,12 +22,7 @@ pub(crate) const TYPE: PluginType = PluginType {
             however busy both are. It suits servers that run whatever they get; where requests queue, \
             `queue-scorer` sees more.",
     needs: &["vllm:num_requests_running"],
-    parameters: &[Parameter {
-        name: "anticipate",
-        kind: ParameterKind::Boolean { default: true },
-        unit: "",
-        summary: "Also count requests that were dispatched since the last scrape and have not finished.",
-    }],
+    parameters: &[ANTICIPATE],
     kinds: &[Kind::Scorer],
     build,
     releases: releases::SINCE_V1_5,
@@ -35,7 +30,7 @@ pub(crate) const TYPE: PluginType = PluginType {
 };
 
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
-    let scorer = RunningRequestsSizeScorer { anticipate: parameters.boolean("anticipate") };
+    let scorer = RunningRequestsSizeScorer { anticipate: parameters.boolean(ANTICIPATE.name) };
     Plugin { scorer: Some(Arc::new(scorer)), ..Plugin::default() }
 }
 
