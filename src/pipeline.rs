@@ -139,12 +139,13 @@ impl Pipeline {
         }
     }
 
-    /// Asks every admitter that is there, until one denies. `rng` is asked for only if there is any.
-    pub fn admit(&self, occasion: &Occasion<'_>, rng: impl FnOnce() -> SmallRng) -> Result<(), Denied> {
-        if self.admitters.is_empty() {
-            return Ok(());
-        }
-        let mut rng = rng();
+    /// Whether somebody may deny requests.
+    pub fn admits(&self) -> bool {
+        !self.admitters.is_empty()
+    }
+
+    /// Asks every admitter, until one denies.
+    pub fn admit(&self, occasion: &Occasion<'_>, mut rng: SmallRng) -> Result<(), Denied> {
         self.scheduler.with_candidates(occasion, |cycle, candidates| {
             self.admitters.iter().try_for_each(|admitter| admitter.admit(cycle, candidates, &mut rng))
         })

@@ -180,12 +180,15 @@ impl PoolState {
         request: &InferenceRequest,
         subset: &Subset,
     ) -> Result<(), Denied> {
+        if !pipeline.admits() {
+            return Ok(());
+        }
         let pool = self.store.snapshot();
         let (subset, now) = (&subset.resolve(&pool), self.clock.now());
         let cost = Cost::default();
         let occasion =
             Occasion { request, pool: &pool, subset, staleness: self.staleness, cost, now, watch: None };
-        pipeline.admit(&occasion, || SmallRng::seed_from_u64(self.admitting.lock().random()))
+        pipeline.admit(&occasion, SmallRng::seed_from_u64(self.admitting.lock().random()))
     }
 
     /// The metrics page.
