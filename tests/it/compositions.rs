@@ -2,26 +2,19 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p epp --test it compositions` writes that anew.
 
-use crate::config_commands::{config, yaml_files};
+use crate::config_commands::{assert_golden, config, yaml_files};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/fixtures/config/compositions");
 
 #[test]
 fn every_composition_is_checked_and_shown() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let files = yaml_files(FOLDER);
     assert!(files.len() >= 27, "found only {}", files.len());
     for path in files {
         let name = path.file_name().unwrap().to_str().unwrap();
         let (status, said, noise) = config(FOLDER, &["check", name], "");
         assert_eq!((status, noise.as_str()), (0, ""), "{name}: {said}");
-        let golden = path.with_extension("txt");
-        if update {
-            std::fs::write(golden, said).unwrap();
-        } else {
-            let want = std::fs::read_to_string(golden).unwrap_or_default();
-            assert_eq!(said, want, "{name}; UPDATE_GOLDEN=1 writes it anew");
-        }
+        assert_golden(&path, &said);
         let (status, shown, noise) = config(FOLDER, &["show", name], "");
         assert_eq!((status, noise.as_str()), (0, ""), "{name}");
         // The first showing declares what was injected, and says so; from then on nothing changes.

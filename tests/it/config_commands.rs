@@ -33,20 +33,25 @@ pub(crate) fn yaml_files(folder: &str) -> Vec<PathBuf> {
 
 #[test]
 fn every_broken_file_is_told_as_its_golden_says() {
-    let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let files = yaml_files(BROKEN);
     assert!(files.len() >= 30, "found only {}", files.len());
     for path in files {
         let name = path.file_name().unwrap().to_str().unwrap();
         let (status, said, noise) = config(BROKEN, &["check", name], "");
         assert_eq!((status, noise.as_str()), (1, ""), "{name}: {said}");
-        let golden = path.with_extension("txt");
-        if update {
-            std::fs::write(golden, said).unwrap();
-        } else {
-            let want = std::fs::read_to_string(golden).unwrap_or_default();
-            assert_eq!(said, want, "{name}; UPDATE_GOLDEN=1 writes it anew");
-        }
+        assert_golden(&path, &said);
+    }
+}
+
+/// Compares what was said of a file with the text beside it, or writes that anew if it is told to.
+#[track_caller]
+pub(crate) fn assert_golden(path: &Path, said: &str) {
+    let golden = path.with_extension("txt");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(golden, said).unwrap();
+    } else {
+        let want = std::fs::read_to_string(golden).unwrap_or_default();
+        assert_eq!(said, want, "{}; UPDATE_GOLDEN=1 writes it anew", path.display());
     }
 }
 
