@@ -37,6 +37,12 @@ fn decision_tree(bencher: Bencher<'_, '_>, n_endpoints: u32) {
     bench(bencher, Decisions::by_a_tree(n_endpoints));
 }
 
+/// Twelve plugins: handler, two filters, eight scorers and the picker; no endpoint is as busy as its neighbours.
+#[divan::bench(args = [10, 100, 1000])]
+fn twelve_plugins(bencher: Bencher<'_, '_>, n_endpoints: u32) {
+    bench(bencher, Decisions::by_twelve(n_endpoints));
+}
+
 /// No prompt: all endpoints are equal, and each decision picks another one.
 #[divan::bench(args = [10, 100, 1000])]
 fn no_prompt(bencher: Bencher<'_, '_>, n_endpoints: u32) {

@@ -46,7 +46,7 @@ impl Thresholds {
         match load.freshness {
             Freshness::NoMetrics => 0.0,
             Freshness::NeverScraped => 1.0,
-            Freshness::Fresh | Freshness::Stale(_) => {
+            Freshness::Fresh | Freshness::Stale => {
                 (f64::from(load.waiting) / self.waiting).max(load.kv_used / self.kv_used)
             }
         }

@@ -12,6 +12,7 @@ mod extractor;
 mod filter;
 mod flow;
 pub mod identity;
+mod labels;
 pub mod latency;
 pub mod media;
 pub mod parser;

@@ -203,16 +203,17 @@ impl SessionAffinity {
 
     /// The candidate that the request's session belongs to, if there is one and it is among them.
     pub(crate) fn bound(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>) -> Option<EndpointId> {
-        let mut ids = candidates.iter().map(|candidate| candidate.endpoint);
+        let mut candidates = candidates.iter();
         match &self.strategy {
             Strategy::Token { header } => {
                 let token = cycle.request.headers.get(header)?;
-                ids.find(|endpoint| encoded(endpoint).eq(token.bytes())).map(|endpoint| endpoint.id)
+                let bound = candidates.find(|candidate| encoded(candidate.endpoint).eq(token.bytes()))?;
+                Some(bound.id)
             }
             Strategy::Session { sources, bindings } => {
                 let session = bindings.key(session(sources, cycle)?);
                 let bound = bindings.endpoint_of(session, cycle.now)?;
-                let present = ids.any(|endpoint| endpoint.id == bound);
+                let present = candidates.any(|candidate| candidate.id == bound);
                 present.then(|| bindings.note_present(session, cycle.now))?;
                 Some(bound)
             }
@@ -228,7 +229,7 @@ impl SessionAffinity {
             let run = cycle.runs.iter().find(|run| run.profile == profile)?;
             run.picks.as_ref()?.first()
         };
-        cycle.pool.endpoints.get(*picked? as usize)
+        cycle.endpoint(*picked?)
     }
 }
 

@@ -13,7 +13,7 @@ use epp_framework::plugin::{BuildContext, Plugin, PluginType, Review};
 use epp_framework::request::InferenceRequest;
 use epp_framework::scheduling::{Commit, Cycle, Decision, Filter, Picker, Picks, ProfileRuns, Scorer};
 use epp_framework::slot::SlotNames;
-use epp_framework::snapshot::{Candidates, Snapshot};
+use epp_framework::snapshot::{Candidates, EndpointView, Snapshot};
 use epp_framework::time::Timestamp;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
@@ -29,8 +29,7 @@ pub(crate) type Adapters<'a> = (&'a [&'a str], &'a [&'a str], u32);
 
 /// Endpoints whose slots are their indices, all of them candidates.
 pub(crate) struct Pool {
-    snapshot: Snapshot,
-    loads: Vec<Load>,
+    views: Vec<EndpointView>,
     eligible: Vec<u32>,
     /// The request to place.
     pub(crate) request: InferenceRequest,
@@ -48,21 +47,19 @@ impl Pool {
     /// Makes a pool with one endpoint per load.
     pub(crate) fn new(loads: impl IntoIterator<Item = Load>) -> Self {
         let loads: Vec<_> = loads.into_iter().collect();
-        let endpoints =
-            (0..).zip(&loads).map(|(slot, _)| endpoint(EndpointId { slot, generation: 0 })).collect();
+        let view = |(slot, &load)| EndpointView::new(endpoint(EndpointId { slot, generation: 0 }), load);
+        let views = (0..).zip(&loads).map(view).collect();
         let (request, runs) = (InferenceRequest::default(), ProfileRuns::new());
         let eligible = (0..).zip(&loads).map(|(index, _)| index).collect();
-        let snapshot = Snapshot { endpoints };
-        Self { snapshot, loads, eligible, request, runs, peer: None, profiles: Vec::new(), now: Timestamp(0) }
+        Self { views, eligible, request, runs, peer: None, profiles: Vec::new(), now: Timestamp(0) }
     }
 
     /// Makes a pool with one endpoint for each of `adapters`, and a request for the adapter `a`.
     pub(crate) fn with_adapters(adapters: &[Adapters<'_>]) -> Self {
-        let mut pool = Self::new(adapters.iter().map(|_| Load::default()));
         let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        for (endpoint, &(running, waiting, max)) in pool.snapshot.endpoints.iter().zip(adapters) {
-            endpoint.store_lora(LoraAdapters { running: owned(running), waiting: owned(waiting), max });
-        }
+        let mut pool = Self::of(adapters, |endpoint, &(running, waiting, max)| {
+            endpoint.store_lora(LoraAdapters::new(owned(running), owned(waiting), max));
+        });
         pool.request.target_model = "a".into();
         pool
     }
@@ -70,33 +67,39 @@ impl Pool {
     /// Makes a pool with one endpoint for each of `labels`, each with that label and its value if there is one.
     pub(crate) fn with_labels<'a>(labels: impl IntoIterator<Item = Option<(&'a str, &'a str)>>) -> Self {
         let labels: Vec<_> = labels.into_iter().collect();
-        let pool = Self::new(labels.iter().map(|_| Load::default()));
-        for (index, label) in labels.into_iter().enumerate() {
-            pool.label(index, label);
-        }
-        pool
+        Self::of(&labels, |endpoint, label| set_labels(endpoint, *label))
     }
 
     /// Makes a pool with one endpoint for each number, which is its attribute `key`, if it is there.
     pub(crate) fn with_numbers(key: AttributeKey, numbers: &[Option<f64>]) -> Self {
-        let pool = Self::new(numbers.iter().map(|_| Load::default()));
-        for (endpoint, number) in pool.snapshot.endpoints.iter().zip(numbers) {
-            endpoint.store_attributes(&[(key, number.map(AttributeValue::Number))]);
+        let number = |number: &Option<f64>| number.map(AttributeValue::Number);
+        Self::of(numbers, |endpoint, given| endpoint.store_attributes(&[(key, number(given))]))
+    }
+
+    /// Makes `labels` those of the endpoint at `index`.
+    pub(crate) fn label<'a>(&mut self, index: usize, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        self.change(index, |endpoint| set_labels(endpoint, labels));
+    }
+
+    /// Makes a pool with one endpoint for each of `given`, and lets `tell` tell it.
+    fn of<T>(given: &[T], tell: impl Fn(&Endpoint, &T)) -> Self {
+        let mut pool = Self::new(given.iter().map(|_| Load::default()));
+        for (index, given) in given.iter().enumerate() {
+            pool.change(index, |endpoint| tell(endpoint, given));
         }
         pool
     }
 
-    /// Makes `labels` those of the endpoint at `index`.
-    pub(crate) fn label<'a>(&self, index: usize, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
-        let endpoint = &self.snapshot.endpoints[index];
-        let FixedMeta { name, namespace, address, port } = endpoint.meta.clone();
-        let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-        assert!(endpoint.update(&EndpointMeta { name, namespace, address, port, labels }), "it is the same");
+    /// Changes an endpoint, which keeps its load.
+    fn change(&mut self, index: usize, change: impl FnOnce(&Endpoint)) {
+        let EndpointView { endpoint, load, .. } = &self.views[index];
+        change(endpoint);
+        self.views[index] = EndpointView::new(endpoint.clone(), *load);
     }
 
     /// The endpoint at `index`.
     pub(crate) fn endpoint(&self, index: usize) -> &Arc<Endpoint> {
-        &self.snapshot.endpoints[index]
+        &self.views[index].endpoint
     }
 
     /// Lets only the endpoints at these indices be candidates.
@@ -108,26 +111,25 @@ impl Pool {
     /// Makes a pool with one endpoint for each place (`host/rack/zone/region`), which is its attribute `key`, unless it is
     /// empty.
     pub(crate) fn with_places(key: AttributeKey, places: &[&str]) -> Self {
-        let pool = Self::new(places.iter().map(|_| Load::default()));
-        for (endpoint, place) in pool.snapshot.endpoints.iter().zip(places) {
+        Self::of(places, |endpoint, place| {
             let words = place.split('/').map(str::to_owned).collect();
             endpoint.store_attributes(&[(key, (!place.is_empty()).then_some(AttributeValue::Words(words)))]);
-        }
-        pool
+        })
     }
 
     /// Puts another endpoint into the slot of the one at `index`.
     pub(crate) fn replace(&mut self, index: usize) {
-        let EndpointId { slot, generation } = self.snapshot.endpoints[index].id;
-        self.snapshot.endpoints[index] = endpoint(EndpointId { slot, generation: generation + 1 });
+        let EndpointView { endpoint: before, load, .. } = &self.views[index];
+        let EndpointId { slot, generation } = before.id;
+        self.views[index] =
+            EndpointView::new(endpoint(EndpointId { slot, generation: generation + 1 }), *load);
     }
 
     /// The decision being made.
     pub(crate) fn cycle(&self) -> Cycle<'_> {
         Cycle {
             request: &self.request,
-            pool: &self.snapshot,
-            loads: &self.loads,
+            pool: &self.views,
             runs: &self.runs,
             profiles: &self.profiles,
             peer: self.peer,
@@ -139,14 +141,19 @@ impl Pool {
     pub(crate) fn score(&self, by: &dyn Scorer) -> Vec<f64> {
         let mut live = self.live();
         let mut scores = vec![f64::NAN; live.len()];
-        by.score(&self.cycle(), &Candidates::new(&self.snapshot, &self.loads, &mut live), &mut scores);
+        by.score(&self.cycle(), &Candidates::new(&self.views, &mut live), &mut scores);
         scores
+    }
+
+    /// Shows the candidates.
+    pub(crate) fn with_candidates(&self, show: impl FnOnce(&Candidates<'_>)) {
+        show(&Candidates::new(&self.views, &mut self.live()));
     }
 
     /// Indices of the endpoints that are left.
     pub(crate) fn filter(&self, by: &dyn Filter, seed: u64) -> Vec<u32> {
         let mut live = self.live();
-        let mut candidates = Candidates::new(&self.snapshot, &self.loads, &mut live);
+        let mut candidates = Candidates::new(&self.views, &mut live);
         by.filter(&self.cycle(), &mut candidates, &mut SmallRng::seed_from_u64(seed));
         live
     }
@@ -154,21 +161,22 @@ impl Pool {
     /// Whether `admitter` lets the request in.
     pub(crate) fn admit(&self, admitter: &dyn Admitter, rng: &mut SmallRng) -> Result<(), Denied> {
         let mut live = self.live();
-        let candidates = Candidates::new(&self.snapshot, &self.loads, &mut live);
+        let candidates = Candidates::new(&self.views, &mut live);
         admitter.admit(&self.cycle(), &candidates, rng)
     }
 
     /// Indices of the picked endpoints.
     pub(crate) fn pick(&self, picker: &dyn Picker, scores: &[f64], rng: &mut SmallRng) -> Vec<u32> {
         let (mut live, mut picks) = (self.live(), Picks::new());
-        let candidates = Candidates::new(&self.snapshot, &self.loads, &mut live);
+        let candidates = Candidates::new(&self.views, &mut live);
         picker.pick(&self.cycle(), &candidates, scores, rng, &mut picks);
         picks.into_vec()
     }
 
     /// Lets `producer` work on the request.
     pub(crate) fn produce(&mut self, producer: &dyn Producer) {
-        producer.produce(&Hook { now: self.now, pool: &self.snapshot }, &mut self.request);
+        let endpoints = self.views.iter().map(|view| view.endpoint.clone()).collect();
+        producer.produce(&Hook { now: self.now, pool: &Snapshot { endpoints } }, &mut self.request);
     }
 
     /// Tells `commit` that the request goes to the endpoint at index `to`.
@@ -190,6 +198,12 @@ fn endpoint(id: EndpointId) -> Arc<Endpoint> {
         labels: BTreeMap::new(),
     };
     Arc::new(Endpoint::new(id, meta))
+}
+
+fn set_labels<'a>(endpoint: &Endpoint, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    let FixedMeta { name, namespace, address, port } = endpoint.meta.clone();
+    let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    assert!(endpoint.update(&EndpointMeta { name, namespace, address, port, labels }), "it is the same");
 }
 
 /// Builds a plugin of this type with parameters as JSON.

@@ -60,7 +60,7 @@ impl Thresholds {
         !loads.any(|load| match load.freshness {
             Freshness::NoMetrics => true,
             Freshness::Fresh => load.waiting <= self.waiting && load.kv_used <= self.kv_used,
-            Freshness::Stale(_) | Freshness::NeverScraped => false,
+            Freshness::Stale | Freshness::NeverScraped => false,
         })
     }
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     const FRESH: Freshness = Freshness::Fresh;
-    const OLD: Freshness = Freshness::Stale(Duration::from_millis(101));
+    const OLD: Freshness = Freshness::Stale;
 
     /// Row, endpoints, whether they are saturated.
     type Case<'a> = (&'a str, &'a [(u32, f64, Freshness)], bool);

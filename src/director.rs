@@ -198,7 +198,7 @@ impl Director {
         if let Some(detector) = &pipeline.saturation {
             let sample = |endpoint: &Arc<Endpoint>| endpoint.sample(now, self.pool.staleness);
             let loads: Vec<_> = snapshot.endpoints.iter().map(sample).collect();
-            return detector.saturation(&loads) >= 1.0;
+            return detector.saturation(&loads, now) >= 1.0;
         }
         let room = self.rules.room;
         room.saturated(snapshot.endpoints.iter().map(|endpoint| endpoint.sample(now, room.age)))

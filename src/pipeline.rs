@@ -27,7 +27,8 @@ use rand::rngs::SmallRng;
 
 use crate::config::build::{Composition, InstancePlan, ProfilePlan, SourcePlan};
 use crate::data_layer::{DataLayer, Source};
-use crate::scheduling::{Costs, Occasion, Profile, Scheduler, WeightedScorer};
+use crate::recorder::ProfileOutline;
+use crate::scheduling::{Costs, Occasion, Profile, Scheduler};
 use crate::stopwatch::{Step, Stopwatch, timed};
 use durations::Durations;
 use parsers::Parsers;
@@ -308,12 +309,13 @@ fn steps(composition: &Composition, instances: &[Instance]) -> Vec<(Step, usize)
 
 fn build_profile(plan: &ProfilePlan, instances: &[Instance]) -> Profile {
     let filter = |&at: &usize| instances[at].plugin.filter.clone().expect("checked when composed");
-    let scorer = |&(at, weight): &(usize, f64)| WeightedScorer {
-        name: instances[at].name.as_str().into(),
-        weight,
-        scorer: instances[at].plugin.scorer.clone().expect("checked when composed"),
-    };
+    let scorer =
+        |&(at, _): &(usize, f64)| instances[at].plugin.scorer.clone().expect("checked when composed");
+    let named = |&(at, weight): &(usize, f64)| (instances[at].name.as_str().into(), weight);
+    let outline =
+        ProfileOutline { name: plan.name.clone(), scorers: plan.scorers.iter().map(named).collect() };
     Profile {
+        outline: Arc::new(outline),
         filters: plan.filters.iter().map(filter).collect(),
         scorers: plan.scorers.iter().map(scorer).collect(),
         picker: instances[plan.picker].plugin.picker.clone().expect("checked when composed"),

@@ -205,11 +205,9 @@ impl PoolState {
     /// Picks any endpoint that may serve, for a request without a body; every one with the same chance.
     pub fn pick_any(&self, subset: &Subset) -> Result<Arc<Endpoint>, NoDecision> {
         let pool = self.store.snapshot();
-        let now = self.clock.now();
-        let loads: Vec<_> =
-            pool.endpoints.iter().map(|endpoint| endpoint.sample(now, self.staleness)).collect();
-        let mut eligible = Vec::new();
-        scheduling::eligible(&pool, &loads, &subset.resolve(&pool), &mut eligible);
+        let (mut views, mut eligible) = (Vec::new(), Vec::new());
+        scheduling::look(&mut views, &pool, self.clock.now(), self.staleness);
+        scheduling::eligible(&views, &subset.resolve(&pool), &mut eligible);
         if eligible.is_empty() {
             return Err(NoDecision::NoCandidates);
         }

@@ -17,31 +17,23 @@ use epp_framework::scheduling::{
     Commit, Companion, Cycle, Decision, Filter, Picker, Picks, ProfileHandler, ProfileRun, ProfileRuns, Role,
     Scorer, Unschedulable,
 };
-use epp_framework::snapshot::{Candidates, Snapshot};
+use epp_framework::snapshot::{Candidates, EndpointView, Snapshot};
 use epp_framework::time::Timestamp;
 use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 
 use crate::raw_request::Subset;
-use crate::recorder::{CandidateRecord, DecisionRecord, Eligibility, MAX_CANDIDATES, Recorder};
+use crate::recorder::{Eligibility, Entry, MAX_CANDIDATES, ProfileOutline, Recorder};
 use crate::stopwatch::{Step, Stopwatch, timed};
-
-/// A scorer with its weight in one profile.
-pub struct WeightedScorer {
-    /// Name of the instance.
-    pub name: Arc<str>,
-    /// Factor of its score in the sum.
-    pub weight: f64,
-    /// The scorer.
-    pub scorer: Arc<dyn Scorer>,
-}
 
 /// One scheduling profile, built.
 pub struct Profile {
+    /// Its name, and those of its scorers with their weights.
+    pub outline: Arc<ProfileOutline>,
     /// Filters, in order.
     pub filters: Vec<Arc<dyn Filter>>,
-    /// Scorers, in order.
-    pub scorers: Vec<WeightedScorer>,
+    /// Scorers, in the order of the outline.
+    pub scorers: Vec<Arc<dyn Scorer>>,
     /// The picker.
     pub picker: Arc<dyn Picker>,
 }
@@ -85,7 +77,7 @@ pub struct Occasion<'a> {
     /// The request, with what the producers left on it.
     pub request: &'a InferenceRequest,
     /// The pool.
-    pub pool: &'a Snapshot,
+    pub pool: &'a Arc<Snapshot>,
     /// Endpoints that the gateway allows, resolved for `pool`.
     pub subset: &'a Subset,
     /// Age from which a scrape counts as stale.
@@ -108,12 +100,14 @@ struct Turn<'a> {
 /// What every decision of a pool reuses; guarded by the pool's lock.
 #[derive(Default)]
 pub struct Scratch {
-    loads: Vec<Load>,
+    /// The pool as the last decision saw it.
+    views: Vec<EndpointView>,
     eligible: Vec<u32>,
     live: Vec<u32>,
     scores: Vec<f64>,
     totals: Vec<f64>,
-    ranked: Vec<u32>,
+    keys: Vec<u64>,
+    best: Vec<u32>,
     keep_scores: bool,
     /// Profile, index into the snapshot, and weighted sum of each scored candidate; empty unless they are to be kept.
     kept: Vec<(usize, u32, f64)>,
@@ -150,9 +144,9 @@ pub enum NoDecision {
 ///
 /// Fresh endpoints (and those whose servers offer no metrics) come first; if there are none, stale ones; if there are
 /// none, those never scraped. `subset` is resolved for this pool.
-pub fn eligible(pool: &Snapshot, loads: &[Load], subset: &Subset, eligible: &mut Vec<u32>) -> Eligibility {
+pub fn eligible(pool: &[EndpointView], subset: &Subset, eligible: &mut Vec<u32>) -> Eligibility {
     for best in Eligibility::ALL {
-        fill(best, (pool, loads), subset, eligible);
+        fill(best, pool, subset, eligible);
         if !eligible.is_empty() {
             return best;
         }
@@ -168,17 +162,33 @@ pub fn told(endpoint: &Endpoint, port: Option<u16>) -> Cow<'_, str> {
     }
 }
 
+/// Makes `views` those of the pool now: of an endpoint that is in there already, only what changed is looked at. Scrapes
+/// older than `staleness` count as stale.
+pub fn look(views: &mut Vec<EndpointView>, pool: &Snapshot, now: Timestamp, staleness: Duration) {
+    views.truncate(pool.endpoints.len());
+    for (at, endpoint) in pool.endpoints.iter().enumerate() {
+        match views.get_mut(at) {
+            Some(view) if Arc::ptr_eq(&view.endpoint, endpoint) => view.refresh(now, staleness),
+            Some(view) => *view = EndpointView::of(endpoint.clone(), now, staleness),
+            None => views.push(EndpointView::of(endpoint.clone(), now, staleness)),
+        }
+    }
+}
+
 /// Selects those of one tier.
-fn fill(tier: Eligibility, (pool, loads): (&Snapshot, &[Load]), subset: &Subset, eligible: &mut Vec<u32>) {
+fn fill(tier: Eligibility, pool: &[EndpointView], subset: &Subset, eligible: &mut Vec<u32>) {
     let rank = |load: &Load| match load.freshness {
         Freshness::Fresh | Freshness::NoMetrics => Eligibility::Fresh,
-        Freshness::Stale(_) => Eligibility::Stale,
+        Freshness::Stale => Eligibility::Stale,
         Freshness::NeverScraped => Eligibility::NeverScraped,
     };
     eligible.clear();
-    for (index, (endpoint, load)) in (0..).zip(pool.endpoints.iter().zip(loads)) {
-        if rank(load) == tier && subset.allows(&endpoint.meta) {
-            eligible.push(index);
+    let of_tier = (0..).zip(pool).filter(|(_, view)| rank(&view.load) == tier);
+    match subset {
+        Subset::Any => eligible.extend(of_tier.map(|(index, _)| index)),
+        only => {
+            let allowed = of_tier.filter(|(_, view)| only.allows(&view.endpoint.meta));
+            eligible.extend(allowed.map(|(index, _)| index));
         }
     }
 }
@@ -194,44 +204,41 @@ impl Scheduler {
     ) -> Result<(Decision, Reservations), NoDecision> {
         let &Occasion { request, pool, now, .. } = occasion;
         scratch.kept.clear();
-        // The loads leave the scratch while the cycle borrows them; a swap, not an allocation.
-        let mut loads = std::mem::take(&mut scratch.loads);
-        loads.clear();
-        loads.extend(pool.endpoints.iter().map(|endpoint| endpoint.sample(now, occasion.staleness)));
-        let record = recorder.begin(request);
-        record.at = now;
-        record.eligibility = eligible(pool, &loads, occasion.subset, &mut scratch.eligible);
-        record.n_endpoints = pool.endpoints.len();
+        // The views leave the scratch while the cycle borrows them; a swap, not an allocation.
+        let mut views = std::mem::take(&mut scratch.views);
+        look(&mut views, occasion.pool, occasion.now, occasion.staleness);
+        let record = recorder.begin(request, pool, now);
+        record.eligibility = eligible(&views, occasion.subset, &mut scratch.eligible);
         record.n_eligible = scratch.eligible.len();
         let result = if scratch.eligible.is_empty() {
             Err(NoDecision::NoCandidates)
         } else {
-            self.run(occasion, &loads, scratch, rng, record).map_err(NoDecision::Unschedulable)
+            self.run(occasion, &views, scratch, rng, record).map_err(NoDecision::Unschedulable)
         };
-        scratch.loads = loads;
+        scratch.views = views;
         result
     }
 
     fn run(
         &self,
         occasion: &Occasion<'_>,
-        loads: &[Load],
+        views: &[EndpointView],
         scratch: &mut Scratch,
         rng: &mut SmallRng,
-        record: &mut DecisionRecord,
+        record: &mut Entry,
     ) -> Result<(Decision, Reservations), Unschedulable> {
-        let &Occasion { request, pool, now, watch, .. } = occasion;
+        let &Occasion { request, now, watch, .. } = occasion;
         let profiles = self.names.as_slice();
         let mut runs = ProfileRuns::new();
         // A handler that never stops asking is cut off: no profile needs to run more than once.
         while runs.len() < self.profiles.len() {
-            let cycle = Cycle { request, pool, loads, profiles, runs: &runs, peer: None, now };
+            let cycle = Cycle { request, pool: views, profiles, runs: &runs, peer: None, now };
             let next = timed(watch, Step::PickProfiles, || self.handler.next(&cycle, &self.names));
             if next.is_empty() {
                 break;
             }
             for profile in next {
-                let mut cycle = Cycle { request, pool, loads, profiles, runs: &runs, peer: None, now };
+                let mut cycle = Cycle { request, pool: views, profiles, runs: &runs, peer: None, now };
                 cycle.peer = self.handler.peer(&cycle, &self.names, profile);
                 let turn = Turn { profile, watch };
                 let mut picks = self.run_profile(turn, &cycle, scratch, rng, record);
@@ -244,12 +251,11 @@ impl Scheduler {
                 runs.push(ProfileRun { profile, picks });
             }
         }
-        let cycle = Cycle { request, pool, loads, profiles, runs: &runs, peer: None, now };
+        let cycle = Cycle { request, pool: views, profiles, runs: &runs, peer: None, now };
         let decision = timed(watch, Step::ProcessResults, || self.handler.decide(&cycle, &self.names))?;
-        let endpoint = |index: &u32| pool.endpoints[*index as usize].clone();
-        record.picked.extend(decision.targets.iter().map(endpoint));
+        record.picked.extend_from_slice(&decision.targets);
         for Companion { role, targets, .. } in &decision.companions {
-            record.companions.extend(targets.iter().map(|index| (*role, endpoint(index))));
+            record.companions.extend(targets.iter().map(|&index| (*role, index)));
         }
         let reservations = self.reserve(occasion, &decision);
         for (at, commit) in self.commits.iter().enumerate() {
@@ -265,15 +271,15 @@ impl Scheduler {
         occasion: &Occasion<'_>,
         show: impl FnOnce(&Cycle<'_>, &Candidates<'_>) -> T,
     ) -> T {
-        let &Occasion { request, pool, now, .. } = occasion;
-        let loads: Vec<_> =
-            pool.endpoints.iter().map(|endpoint| endpoint.sample(now, occasion.staleness)).collect();
-        let allowed = |&index: &u32| occasion.subset.allows(&pool.endpoints[index as usize].meta);
-        let mut live = (0..).take(loads.len()).filter(allowed).collect();
+        let &Occasion { request, now, .. } = occasion;
+        let mut views = Vec::new();
+        look(&mut views, occasion.pool, occasion.now, occasion.staleness);
+        let allowed = |&index: &u32| occasion.subset.allows(&views[index as usize].endpoint.meta);
+        let mut live = (0..).take(views.len()).filter(allowed).collect();
         let runs = ProfileRuns::new();
         let profiles = &self.names;
-        let cycle = Cycle { request, pool, loads: &loads, profiles, runs: &runs, peer: None, now };
-        show(&cycle, &Candidates::new(pool, &loads, &mut live))
+        let cycle = Cycle { request, pool: &views, profiles, runs: &runs, peer: None, now };
+        show(&cycle, &Candidates::new(&views, &mut live))
     }
 
     /// Puts a request's load on those who do its work: whoever computes the prompt carries that, until the first token
@@ -330,17 +336,17 @@ impl Scheduler {
         cycle: &Cycle<'_>,
         scratch: &mut Scratch,
         rng: &mut SmallRng,
-        record: &mut DecisionRecord,
+        record: &mut Entry,
     ) -> Option<Picks> {
         let best = record.eligibility;
         let mut picks = None;
         for tier in Eligibility::ALL.into_iter().skip_while(|tier| *tier != best).skip(1) {
-            fill(tier, (cycle.pool, cycle.loads), subset, &mut scratch.eligible);
+            fill(tier, cycle.pool, subset, &mut scratch.eligible);
             if picks.is_none() && !scratch.eligible.is_empty() {
                 picks = self.run_profile(turn, cycle, scratch, rng, record);
             }
         }
-        fill(best, (cycle.pool, cycle.loads), subset, &mut scratch.eligible);
+        fill(best, cycle.pool, subset, &mut scratch.eligible);
         picks
     }
 
@@ -351,14 +357,13 @@ impl Scheduler {
         cycle: &Cycle<'_>,
         scratch: &mut Scratch,
         rng: &mut SmallRng,
-        record: &mut DecisionRecord,
+        record: &mut Entry,
     ) -> Option<Picks> {
         let Turn { profile: number, watch } = turn;
         let profile = &self.profiles[number];
-        let record = record.add_profile(&self.names[number]);
-        record.scorers.extend(profile.scorers.iter().map(|scorer| (scorer.name.clone(), scorer.weight)));
+        let record = record.add_profile(&profile.outline);
         scratch.live.clone_from(&scratch.eligible);
-        let mut candidates = Candidates::new(cycle.pool, cycle.loads, &mut scratch.live);
+        let mut candidates = Candidates::new(cycle.pool, &mut scratch.live);
         for (at, filter) in profile.filters.iter().enumerate() {
             let step = Step::Filter { profile: number, at };
             timed(watch, step, || filter.filter(cycle, &mut candidates, rng));
@@ -369,13 +374,14 @@ impl Scheduler {
         }
         let n = candidates.len();
         record.dropped = scratch.eligible.len() - n;
-        let Scratch { scores, totals, ranked, .. } = scratch;
+        let Scratch { scores, totals, keys, best, .. } = scratch;
         profile.score(turn, cycle, &candidates, (scores, totals));
         let mut picks = Picks::new();
         timed(watch, Step::Pick { profile: number }, || {
             profile.picker.pick(cycle, &candidates, totals, rng, &mut picks);
         });
-        record_candidates(record, &candidates, &Scores { by_scorer: scores, totals }, &picks, ranked);
+        find_best(totals, &picks, keys, best);
+        record.keep(best, &candidates, (scores, totals), &picks);
         for position in &mut picks {
             *position = candidates.at(*position as usize).index;
         }
@@ -397,11 +403,15 @@ impl Profile {
         scores.resize(n * self.scorers.len(), 0.0);
         totals.clear();
         totals.resize(n, 0.0);
-        for (at, (scorer, scores)) in self.scorers.iter().zip(scores.chunks_exact_mut(n)).enumerate() {
-            timed(watch, Step::Score { profile, at }, || scorer.scorer.score(cycle, candidates, scores));
+        let weights = self.outline.scorers.iter().map(|(_, weight)| *weight);
+        let scorers = self.scorers.iter().zip(weights).enumerate();
+        for ((at, (scorer, weight)), scores) in scorers.zip(scores.chunks_exact_mut(n)) {
+            timed(watch, Step::Score { profile, at }, || scorer.score(cycle, candidates, scores));
             for (score, total) in scores.iter_mut().zip(totals.iter_mut()) {
-                *score = if score.is_nan() { 0.0 } else { score.clamp(0.0, 1.0) };
-                *total += *score * scorer.weight;
+                // NaN is not greater than 0. Told in this way, it is done for two at once.
+                *score = if *score > 0.0 { *score } else { 0.0 };
+                *score = if *score < 1.0 { *score } else { 1.0 };
+                *total += *score * weight;
             }
         }
     }
@@ -413,45 +423,32 @@ fn keep_scores(profile: usize, scratch: &mut Scratch) {
     kept.extend(live.iter().zip(totals).map(|(&index, total)| (profile, index, *total)));
 }
 
-struct Scores<'a> {
-    by_scorer: &'a [f64],
-    totals: &'a [f64],
-}
-
-fn record_candidates(
-    record: &mut crate::recorder::ProfileRecord,
-    candidates: &Candidates<'_>,
-    scores: &Scores<'_>,
-    picks: &[u32],
-    ranked: &mut Vec<u32>,
-) {
-    let n = candidates.len();
-    ranked.clear();
-    ranked.extend((0..).take(n));
-    if n > MAX_CANDIDATES {
-        let by_total = |&a: &u32, &b: &u32| scores.totals[b as usize].total_cmp(&scores.totals[a as usize]);
-        ranked.select_nth_unstable_by(MAX_CANDIDATES, by_total);
-        ranked.truncate(MAX_CANDIDATES);
-        for &pick in picks {
-            if !ranked.contains(&pick) {
-                ranked.push(pick);
-            }
+/// Leaves the positions of the best candidates, and of those picked, in `best`.
+fn find_best(totals: &[f64], picks: &[u32], keys: &mut Vec<u64>, best: &mut Vec<u32>) {
+    best.clear();
+    if totals.len() <= MAX_CANDIDATES {
+        best.extend((0..).take(totals.len()));
+        return;
+    }
+    keys.clear();
+    keys.extend((0..).zip(totals).map(|(position, &total)| key(total, position)));
+    keys.select_nth_unstable(MAX_CANDIDATES);
+    let position = |key: u64| u32::try_from(key & u64::from(u32::MAX)).expect("half of it");
+    best.extend(keys[..MAX_CANDIDATES].iter().map(|&key| position(key)));
+    for &pick in picks {
+        if !best.contains(&pick) {
+            best.push(pick);
         }
     }
-    ranked.sort_unstable_by(|&a, &b| scores.totals[b as usize].total_cmp(&scores.totals[a as usize]));
-    // Whether a pick adds to the best or is one of them must not decide over the memory.
-    record.candidates.reserve(n.min(MAX_CANDIDATES) + picks.len());
-    record.candidates.extend(ranked.iter().map(|&position| {
-        let candidate = candidates.at(position as usize);
-        let at = position as usize;
-        CandidateRecord {
-            endpoint: candidate.endpoint.clone(),
-            load: *candidate.load,
-            scores: scores.by_scorer.iter().skip(at).step_by(n).copied().collect(),
-            total: scores.totals[at],
-            picked: picks.contains(&position),
-        }
-    }));
+}
+
+/// The least for the greatest `total`; its lower half is the position.
+fn key(total: f64, position: u32) -> u64 {
+    #[expect(clippy::cast_possible_truncation, reason = "totals that are this near are equal")]
+    let bits = (total as f32).to_bits();
+    // The bits of a positive number are in its order, those of a negative one in the reverse.
+    let descending = if bits >> 31 == 0 { !(bits | 1 << 31) } else { bits };
+    u64::from(descending) << 32 | u64::from(position)
 }
 
 #[cfg(test)]

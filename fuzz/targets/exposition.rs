@@ -195,10 +195,10 @@ fn meaning(samples: &[Sample]) -> PageFindings {
             newest = Some(sample);
         }
     }
-    let lora = newest.map(|sample| LoraAdapters {
-        running: adapters(label(sample, "running_lora_adapters")),
-        waiting: adapters(label(sample, "waiting_lora_adapters")),
-        max: label(sample, "max_lora").and_then(number).unwrap_or(0),
+    let lora = newest.map(|sample| {
+        let [running, waiting] = ["running_lora_adapters", "waiting_lora_adapters"];
+        let max = label(sample, "max_lora").and_then(number).unwrap_or(0);
+        LoraAdapters::new(adapters(label(sample, running)), adapters(label(sample, waiting)), max)
     });
     PageFindings { load, lora, ..PageFindings::default() }
 }

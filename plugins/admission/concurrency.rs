@@ -8,6 +8,7 @@ use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::saturation::SaturationDetector;
 use epp_framework::scheduling::{Cycle, Filter};
 use epp_framework::snapshot::Candidates;
+use epp_framework::time::Timestamp;
 use rand::rngs::SmallRng;
 
 use super::mean;
@@ -101,7 +102,7 @@ impl ConcurrencyDetector {
 }
 
 impl SaturationDetector for ConcurrencyDetector {
-    fn saturation(&self, loads: &[Load]) -> f64 {
+    fn saturation(&self, loads: &[Load], _now: Timestamp) -> f64 {
         mean(loads.iter().map(|load| self.fullness(load))).unwrap_or(1.0)
     }
 }
@@ -134,7 +135,7 @@ mod tests {
             ("hybrid", hybrid, vec![load(50, 600, 300), load(70, 0, 0)], 0.8),
             ("nobody", "{}", vec![], 1.0),
         ] {
-            let found = built(&TYPE, parameters).saturation.unwrap().saturation(&loads);
+            let found = built(&TYPE, parameters).saturation.unwrap().saturation(&loads, Timestamp(0));
             assert!((found - want).abs() < 1e-9, "{row}: {found}");
         }
     }

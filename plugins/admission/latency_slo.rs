@@ -48,7 +48,7 @@ impl Admitter for LatencySloAdmitter {
         _rng: &mut SmallRng,
     ) -> Result<(), Denied> {
         let Some(found) = self.predictions.get(cycle.request) else { return Ok(()) };
-        let prediction = |candidate: &Candidate<'_>| found.of(candidate.endpoint.id);
+        let prediction = |candidate: &Candidate<'_>| found.of(candidate.id);
         if cycle.request.priority >= 0 || !candidates.iter().any(|candidate| prediction(&candidate).is_some())
         {
             return Ok(());

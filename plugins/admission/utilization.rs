@@ -9,6 +9,7 @@ use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::saturation::SaturationDetector;
 use epp_framework::scheduling::{Cycle, Filter};
 use epp_framework::snapshot::{Candidate, Candidates};
+use epp_framework::time::Timestamp;
 use rand::rngs::SmallRng;
 
 use super::{KV_CACHE, QUEUE_DEPTH, Thresholds, mean};
@@ -76,27 +77,28 @@ struct UtilizationDetector {
 }
 
 impl UtilizationDetector {
-    fn is_stale(&self, load: &Load) -> bool {
-        load.freshness != Freshness::NoMetrics && load.age > self.staleness
+    fn is_stale(&self, load: &Load, now: Timestamp) -> bool {
+        load.freshness != Freshness::NoMetrics && load.age(now) > self.staleness
     }
 
-    fn has_room(&self, load: &Load) -> bool {
+    fn has_room(&self, load: &Load, now: Timestamp) -> bool {
         let Thresholds { waiting, kv_used } = self.thresholds;
         let below = f64::from(load.waiting) < waiting * self.room && load.kv_used < kv_used * self.room;
-        !self.is_stale(load) && (below || load.freshness == Freshness::NoMetrics)
+        !self.is_stale(load, now) && (below || load.freshness == Freshness::NoMetrics)
     }
 }
 
 impl SaturationDetector for UtilizationDetector {
-    fn saturation(&self, loads: &[Load]) -> f64 {
-        let fullness = |load: &Load| if self.is_stale(load) { 1.0 } else { self.thresholds.fullness(load) };
+    fn saturation(&self, loads: &[Load], now: Timestamp) -> f64 {
+        let fullness =
+            |load: &Load| if self.is_stale(load, now) { 1.0 } else { self.thresholds.fullness(load) };
         mean(loads.iter().map(fullness)).unwrap_or(1.0)
     }
 }
 
 impl Filter for UtilizationDetector {
-    fn filter(&self, _cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
-        let rank = |candidate: Candidate<'_>| Some(self.has_room(candidate.load));
+    fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
+        let rank = |candidate: Candidate<'_>| Some(self.has_room(candidate.load, cycle.now));
         candidates.keep_group(rank, |n_with_room, _| n_with_room > 0);
     }
 }
@@ -106,12 +108,14 @@ mod tests {
     use super::*;
     use crate::testing::{Pool, built};
 
+    const NOW: Timestamp = Timestamp(2_000_000_000);
+
     fn load(waiting: u32, kv_used: f64) -> Load {
-        Load { waiting, kv_used, ..Load::default() }
+        Load { waiting, kv_used, scraped_at: NOW, ..Load::default() }
     }
 
     fn stale() -> Load {
-        Load { age: Duration::from_secs(1), ..Load::default() }
+        Load { scraped_at: Timestamp(1), ..Load::default() }
     }
 
     /// Rows U1 to U9.
@@ -119,8 +123,8 @@ mod tests {
     fn a_pool_is_as_full_as_its_endpoints_in_the_mean() {
         let plugin = built(&TYPE, r#"{"queueDepthThreshold": 5, "kvCacheUtilThreshold": 0.9}"#);
         let detector = plugin.saturation.unwrap();
-        let never = Load { freshness: Freshness::NeverScraped, age: Duration::MAX, ..Load::default() };
-        let without = Load { freshness: Freshness::NoMetrics, age: Duration::MAX, ..Load::default() };
+        let never = Load { freshness: Freshness::NeverScraped, scraped_at: Timestamp(0), ..Load::default() };
+        let without = Load { freshness: Freshness::NoMetrics, scraped_at: Timestamp(0), ..Load::default() };
         for (row, loads, want) in [
             ("U1", vec![], 1.0),
             ("U2", vec![load(2, 0.5)], 0.5556),
@@ -134,7 +138,7 @@ mod tests {
             ("U9", vec![load(5, 0.0)], 1.0),
             ("no metrics", vec![without], 0.0),
         ] {
-            let found = detector.saturation(&loads);
+            let found = detector.saturation(&loads, NOW);
             assert!((found - want).abs() < 1e-4, "{row}: {found}, want {want}");
         }
     }
@@ -148,7 +152,9 @@ mod tests {
             ("all stale", vec![stale(), stale()], vec![0, 1]),
             ("all full", vec![load(9, 0.1), load(9, 0.2)], vec![0, 1]),
         ] {
-            assert_eq!(Pool::new(loads).filter(&*filter, 1), want, "{name}");
+            let mut pool = Pool::new(loads);
+            pool.now = NOW;
+            assert_eq!(pool.filter(&*filter, 1), want, "{name}");
         }
     }
 }

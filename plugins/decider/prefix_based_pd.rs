@@ -81,7 +81,7 @@ impl Decider for PrefixBased {
         if self.missing == 0 || n_prompt < self.prompt || n_prompt < self.missing {
             return false;
         }
-        let endpoint = endpoint.and_then(|index| cycle.pool.endpoints.get(index as usize));
+        let endpoint = endpoint.and_then(|index| cycle.endpoint(index));
         let found = self.matches.and_then(|slot| slot.get(cycle.request));
         let (Some(endpoint), Some(found)) = (endpoint, found) else { return false };
         n_prompt.saturating_sub(found.tokens(endpoint.id)) >= self.missing

@@ -1,12 +1,9 @@
 //! `by-label`: keeps the endpoints whose label has one of a few values; older than `label-selector-filter`.
 
-use std::sync::Arc;
-
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
 use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, Stability, releases};
-use epp_framework::scheduling::{Cycle, Filter};
-use epp_framework::snapshot::Candidates;
-use rand::rngs::SmallRng;
+
+use crate::labels::LabelFilter;
 
 const LABEL: &str = "label";
 const VALUES: &str = "validValues";
@@ -53,27 +50,9 @@ fn check(parameters: &Parameters) -> Vec<String> {
 }
 
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
-    let filter = ByLabel {
-        label: parameters.text(LABEL).to_owned(),
-        values: parameters.texts(VALUES).to_vec(),
-        no_label: parameters.boolean(NO_LABEL),
-    };
-    Plugin { filter: Some(Arc::new(filter)), ..Plugin::default() }
-}
-
-struct ByLabel {
-    label: String,
-    values: Vec<String>,
-    no_label: bool,
-}
-
-impl Filter for ByLabel {
-    fn filter(&self, _cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
-        candidates.retain(|candidate| match candidate.endpoint.labels().get(&self.label) {
-            Some(value) => self.values.contains(value),
-            None => self.no_label,
-        });
-    }
+    let (label, values) = (parameters.text(LABEL).to_owned(), parameters.texts(VALUES).to_vec());
+    let no_label = parameters.boolean(NO_LABEL);
+    LabelFilter::plugin(move |labels| labels.get(&label).map_or(no_label, |value| values.contains(value)))
 }
 
 #[cfg(test)]

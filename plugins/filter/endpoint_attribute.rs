@@ -255,7 +255,7 @@ struct EndpointAttributeFilter {
 
 impl EndpointAttributeFilter {
     fn value(&self, candidate: Candidate<'_>) -> Option<f64> {
-        candidate.endpoint.attributes().number(self.key)
+        candidate.facts.attributes.number(self.key)
     }
 
     fn keep(&self, candidates: &mut Candidates<'_>) {

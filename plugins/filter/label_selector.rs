@@ -1,13 +1,9 @@
 //! `label-selector-filter`: keeps the endpoints that a Kubernetes label selector selects.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
 use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
-use epp_framework::scheduling::{Cycle, Filter};
-use epp_framework::snapshot::Candidates;
-use rand::rngs::SmallRng;
+
+use crate::labels::{LabelFilter, Labels};
 
 const MATCH_LABELS: &str = "matchLabels";
 const MATCH_EXPRESSIONS: &str = "matchExpressions";
@@ -80,8 +76,8 @@ fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
     let equal = parameters.text_map(MATCH_LABELS).iter();
     let equal = equal.map(|(key, value)| Requirement::In(key.clone(), vec![value.clone()]));
     let expressions = parameters.list(MATCH_EXPRESSIONS).unwrap_or_default();
-    let requirements = equal.chain(expressions.iter().map(Requirement::read)).collect();
-    Plugin { filter: Some(Arc::new(LabelSelectorFilter { requirements })), ..Plugin::default() }
+    let requirements: Vec<_> = equal.chain(expressions.iter().map(Requirement::read)).collect();
+    LabelFilter::plugin(move |labels| requirements.iter().all(|requirement| requirement.holds(labels)))
 }
 
 enum Requirement {
@@ -102,26 +98,13 @@ impl Requirement {
         }
     }
 
-    fn holds(&self, labels: &BTreeMap<String, String>) -> bool {
+    fn holds(&self, labels: &Labels) -> bool {
         match self {
             Self::In(key, values) => labels.get(key).is_some_and(|value| values.contains(value)),
             Self::NotIn(key, values) => labels.get(key).is_none_or(|value| !values.contains(value)),
             Self::Exists(key) => labels.contains_key(key),
             Self::DoesNotExist(key) => !labels.contains_key(key),
         }
-    }
-}
-
-struct LabelSelectorFilter {
-    requirements: Vec<Requirement>,
-}
-
-impl Filter for LabelSelectorFilter {
-    fn filter(&self, _cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
-        candidates.retain(|candidate| {
-            let labels = candidate.endpoint.labels();
-            self.requirements.iter().all(|requirement| requirement.holds(&labels))
-        });
     }
 }
 
@@ -132,7 +115,7 @@ mod tests {
 
     #[test]
     fn endpoints_are_selected_as_kubernetes_does() {
-        let pool = Pool::with_labels([None, Some(("a", "x")), Some(("a", "z")), None]);
+        let mut pool = Pool::with_labels([None, Some(("a", "x")), Some(("a", "z")), None]);
         pool.label(3, [("a", "x"), ("b", "y")]);
         let expressions = |expressions: &str| format!(r#"{{"matchExpressions": [{expressions}]}}"#);
         for (name, parameters, want) in [

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use epp_framework::lora::Adapter;
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
 use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Filter};
@@ -43,10 +44,10 @@ struct LoraAffinityFilter {
 
 impl Filter for LoraAffinityFilter {
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, rng: &mut SmallRng) {
-        let adapter = cycle.request.target_model.as_str();
+        let adapter = Adapter::named(&cycle.request.target_model);
         candidates.keep_group(
             |candidate| {
-                let lora = candidate.endpoint.lora();
+                let lora = &candidate.facts.lora;
                 if lora.runs(adapter) || lora.waits(adapter) {
                     return Some(true);
                 }

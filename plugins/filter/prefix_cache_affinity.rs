@@ -112,9 +112,8 @@ impl PrefixCacheAffinityFilter {
         holds: impl Fn(&Candidate<'_>) -> bool,
     ) -> bool {
         let predicted = self.predictions.and_then(|slot| slot.get(cycle.request));
-        let predicted = |candidate: &Candidate<'_>| {
-            predicted?.of(candidate.endpoint.id).map(|prediction| prediction.ttft_ms)
-        };
+        let predicted =
+            |candidate: &Candidate<'_>| predicted?.of(candidate.id).map(|prediction| prediction.ttft_ms);
         let estimated = |candidate: &Candidate<'_>| {
             Some(candidate.load.in_flight.prompt_tokens as f64 / self.tokens_per_ms)
         };
@@ -134,7 +133,7 @@ impl PrefixCacheAffinityFilter {
 impl Filter for PrefixCacheAffinityFilter {
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, rng: &mut SmallRng) {
         let Some(found) = self.matches.get(cycle.request) else { return };
-        let holds = |candidate: &Candidate<'_>| found.ratio(candidate.endpoint.id) >= self.threshold;
+        let holds = |candidate: &Candidate<'_>| found.ratio(candidate.id) >= self.threshold;
         if self.exploration > 0.0 && rng.random::<f64>() < self.exploration {
             return;
         }

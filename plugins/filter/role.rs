@@ -2,12 +2,9 @@
 //!
 //! The role is the label `llm-d.ai/role`. Who has none decodes, and does nothing else.
 
-use std::sync::Arc;
-
 use epp_framework::plugin::{Kind, Plugin, PluginType, releases};
-use epp_framework::scheduling::{Cycle, Filter};
-use epp_framework::snapshot::Candidates;
-use rand::rngs::SmallRng;
+
+use crate::labels::LabelFilter;
 
 const LABEL: &str = "llm-d.ai/role";
 
@@ -48,23 +45,12 @@ pub(crate) const ENCODE: PluginType = PluginType {
     ..PluginType::PLAIN
 };
 
+/// The filter of these roles; `unlabelled` says whether endpoints without one are kept.
 fn plugin(roles: &'static [&'static str], unlabelled: bool) -> Plugin {
-    Plugin { filter: Some(Arc::new(RoleFilter { roles, unlabelled })), ..Plugin::default() }
-}
-
-struct RoleFilter {
-    roles: &'static [&'static str],
-    /// Whether endpoints without a role are kept.
-    unlabelled: bool,
-}
-
-impl Filter for RoleFilter {
-    fn filter(&self, _cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
-        candidates.retain(|candidate| match candidate.endpoint.labels().get(LABEL) {
-            Some(role) => self.roles.contains(&role.as_str()),
-            None => self.unlabelled,
-        });
-    }
+    LabelFilter::plugin(move |labels| match labels.get(LABEL) {
+        Some(role) => roles.contains(&role.as_str()),
+        None => unlabelled,
+    })
 }
 
 #[cfg(test)]

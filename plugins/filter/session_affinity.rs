@@ -32,7 +32,7 @@ pub(crate) const TYPE: PluginType = PluginType {
 impl Filter for SessionAffinity {
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
         if let Some(bound) = self.bound(cycle, candidates) {
-            candidates.retain(|candidate| candidate.endpoint.id == bound);
+            candidates.retain(|candidate| candidate.id == bound);
         }
     }
 }

@@ -54,7 +54,7 @@ impl Filter for SloHeadroomTierFilter {
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, rng: &mut SmallRng) {
         let Some(found) = self.predictions.get(cycle.request) else { return };
         candidates.keep_group(
-            |candidate| Some(found.of(candidate.endpoint.id).is_some_and(Prediction::meets_objectives)),
+            |candidate| Some(found.of(candidate.id).is_some_and(Prediction::meets_objectives)),
             |n_upper, n_lower| match (n_upper, n_lower) {
                 (0, _) => false,
                 (_, 0) => true,

@@ -55,11 +55,11 @@ struct TopologyAffinityFilter {
 impl Filter for TopologyAffinityFilter {
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
         let Some(peer) = cycle.peer else { return };
-        let peer = cycle.pool.endpoints[peer as usize].attributes();
+        let peer = &cycle.pool[peer as usize].facts.attributes;
         let Some(peer) = peer.words(self.key).map(Place).filter(Place::is_known) else { return };
         candidates.attempt(|candidates| {
             candidates.retain(|candidate| {
-                let attributes = candidate.endpoint.attributes();
+                let attributes = &candidate.facts.attributes;
                 let nearness = attributes.words(self.key).and_then(|words| peer.nearness(Place(words)));
                 nearness.is_some_and(|nearness| nearness >= self.least)
             });

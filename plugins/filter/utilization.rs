@@ -85,11 +85,11 @@ fn review(cx: &Review<'_>) -> Vec<String> {
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
     let conditions = parameters.list(CONDITIONS).unwrap_or_default();
     let condition = |condition: &Parameters| Condition {
-        value: match condition.text(METRIC) {
-            ACTIVE => |load| f64::from(load.in_flight.requests),
-            RUNNING => |load| f64::from(load.running),
-            WAITING => |load| f64::from(load.waiting),
-            _ => |load| load.kv_used,
+        metric: match condition.text(METRIC) {
+            ACTIVE => Metric::Active,
+            RUNNING => Metric::Running,
+            WAITING => Metric::Waiting,
+            _ => Metric::KvUsed,
         },
         limit: limit(condition),
     };
@@ -100,9 +100,36 @@ fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
     Plugin { filter: Some(Arc::new(filter)), ..Plugin::default() }
 }
 
+enum Metric {
+    Active,
+    Running,
+    Waiting,
+    KvUsed,
+}
+
 struct Condition {
-    value: fn(&Load) -> f64,
+    metric: Metric,
     limit: f64,
+}
+
+impl Condition {
+    /// Keeps those that are within the limit.
+    fn retain(&self, candidates: &mut Candidates<'_>) {
+        match self.metric {
+            Metric::Active => self.retain_by(candidates, |load| f64::from(load.in_flight.requests)),
+            Metric::Running => self.retain_by(candidates, |load| f64::from(load.running)),
+            Metric::Waiting => self.retain_by(candidates, |load| f64::from(load.waiting)),
+            Metric::KvUsed => self.retain_by(candidates, |load| load.kv_used),
+        }
+    }
+
+    fn retain_by(&self, candidates: &mut Candidates<'_>, value: impl Fn(&Load) -> f64) {
+        // Compared so that a value that is no number counts as 0.
+        candidates.retain(|candidate| {
+            let beyond = value(candidate.load) > self.limit;
+            !beyond
+        });
+    }
 }
 
 struct UtilizationFilter {
@@ -112,10 +139,7 @@ struct UtilizationFilter {
 
 impl UtilizationFilter {
     fn retain(&self, candidates: &mut Candidates<'_>) {
-        // Compared so that a value that is no number counts as 0.
-        let beyond = |condition: &Condition, load: &Load| (condition.value)(load) > condition.limit;
-        candidates
-            .retain(|candidate| !self.conditions.iter().any(|condition| beyond(condition, candidate.load)));
+        self.conditions.iter().for_each(|condition| condition.retain(candidates));
     }
 }
 

@@ -1,13 +1,14 @@
 //! One endpoint of a pool: who it is, what its last scrape said, and what we have sent it since.
 //!
-//! Written by that endpoint's scrape task (gauges) and by decisions and tickets (reservations); read once per cycle
-//! through [`Endpoint::sample`]. The fields are relaxed atomics: they are samples of the past, so tearing between
-//! fields is accepted.
+//! Written by that endpoint's scrape task (gauges) and by decisions and tickets (reservations); cycles see it through an
+//! [`EndpointView`](crate::snapshot::EndpointView). The fields are relaxed atomics: they are samples of the past, so
+//! tearing between fields is accepted.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -68,8 +69,8 @@ impl FixedMeta {
 pub enum Freshness {
     /// Scraped successfully within the staleness threshold.
     Fresh,
-    /// Scraped once, but this long ago, or failing now.
-    Stale(Duration),
+    /// Scraped once, but longer ago, or failing now.
+    Stale,
     /// Not scraped successfully yet.
     NeverScraped,
     /// The server answers, but offers no metrics; it is judged by what is in flight alone.
@@ -104,8 +105,16 @@ pub struct Load {
     pub in_flight: Cost,
     /// Trust in the scraped fields.
     pub freshness: Freshness,
+    /// When the last successful scrape ended; 0 if there was none.
+    pub scraped_at: Timestamp,
+}
+
+impl Load {
     /// Since the last successful scrape; as long as can be if there was none.
-    pub age: Duration,
+    #[inline]
+    pub fn age(&self, now: Timestamp) -> Duration {
+        if self.scraped_at == Timestamp(0) { Duration::MAX } else { now.since(self.scraped_at) }
+    }
 }
 
 impl Default for Load {
@@ -118,7 +127,7 @@ impl Default for Load {
             since_scrape: Cost::default(),
             in_flight: Cost::default(),
             freshness: Freshness::Fresh,
-            age: Duration::ZERO,
+            scraped_at: Timestamp(1),
         }
     }
 }
@@ -173,12 +182,18 @@ struct Scraped {
 #[repr(align(64))]
 #[derive(Default)]
 struct Dispatched {
+    /// Counts changes: of the load in steps of 1, of the facts in steps of [`OF_FACTS`].
+    changes: AtomicU64,
     requests: AtomicU32,
     prompt_tokens: AtomicU64,
     in_flight_requests: AtomicU32,
     in_flight_prompt_tokens: AtomicU64,
     in_flight_output_tokens: AtomicU64,
 }
+
+/// A change of the labels, adapters or attributes, as [`Endpoint::changes`] counts it.
+const OF_FACTS: u64 = 1 << 32;
+const OF_LOAD: u64 = 1;
 
 /// One endpoint. Shared by `Arc`: requests in flight keep theirs after it left the pool.
 pub struct Endpoint {
@@ -252,8 +267,20 @@ impl Endpoint {
             },
             in_flight,
             freshness: self.freshness(now, staleness),
-            age: self.age(now),
+            scraped_at: Timestamp(self.scraped.at.load(Relaxed)),
         }
+    }
+
+    /// Counts what changed so far: the load, but for its freshness, in the lower half, and labels, adapters and attributes
+    /// in the upper one. Read it before what it counts.
+    #[inline]
+    pub(crate) fn changes(&self) -> u64 {
+        self.dispatched.changes.load(Acquire)
+    }
+
+    /// Counts a change that was made: whoever sees the count sees the change.
+    fn changed(&self, what: u64) {
+        self.dispatched.changes.fetch_add(what, Release);
     }
 
     /// Trust in the scraped fields at `now`.
@@ -265,14 +292,7 @@ impl Endpoint {
             s if s == ScrapeState::NoMetrics as u8 => Freshness::NoMetrics,
             s if s == ScrapeState::Ok as u8 && age <= staleness => Freshness::Fresh,
             s if s == ScrapeState::Never as u8 || at == 0 => Freshness::NeverScraped,
-            _ => Freshness::Stale(age),
-        }
-    }
-
-    fn age(&self, now: Timestamp) -> Duration {
-        match self.scraped.at.load(Relaxed) {
-            0 => Duration::MAX,
-            at => now.since(Timestamp(at)),
+            _ => Freshness::Stale,
         }
     }
 
@@ -303,11 +323,13 @@ impl Endpoint {
         scraped.seen_prompt_tokens.store(mark.prompt_tokens, Relaxed);
         scraped.at.store(now.0.max(1), Relaxed);
         scraped.state.store(ScrapeState::Ok as u8, Relaxed);
+        self.changed(OF_LOAD);
     }
 
     /// Notes that the server refuses connections or failed several scrapes in a row: it counts as stale at once.
     pub fn store_scrape_failing(&self) {
         self.scraped.state.store(ScrapeState::Failing as u8, Relaxed);
+        self.changed(OF_LOAD);
     }
 
     /// Notes that the server answers but offers no metrics: what it said before no longer counts.
@@ -316,6 +338,7 @@ impl Endpoint {
         self.scraped.running.store(0, Relaxed);
         self.scraped.kv_used_bits.store(0f64.to_bits(), Relaxed);
         self.scraped.state.store(ScrapeState::NoMetrics as u8, Relaxed);
+        self.changed(OF_LOAD);
         self.store_lora(LoraAdapters::default());
     }
 
@@ -326,9 +349,9 @@ impl Endpoint {
 
     /// Replaces the LoRA adapters if they differ.
     pub fn store_lora(&self, adapters: LoraAdapters) {
-        let adapters = adapters.normalized();
         if **self.lora.load() != adapters {
             self.lora.store(Arc::new(adapters));
+            self.changed(OF_FACTS);
         }
     }
 
@@ -341,6 +364,7 @@ impl Endpoint {
     pub fn store_attributes(&self, told: &[Told]) {
         if !self.attributes.load().say(told) {
             self.attributes.rcu(|before| before.with(told));
+            self.changed(OF_FACTS);
         }
     }
 
@@ -357,6 +381,7 @@ impl Endpoint {
             (&fixed.name, &fixed.namespace, fixed.address, fixed.port) == (name, namespace, *address, *port);
         if same && **self.labels.load() != *labels {
             self.labels.store(Arc::new(labels.clone()));
+            self.changed(OF_FACTS);
         }
         same
     }
@@ -380,6 +405,7 @@ impl Reservation {
         dispatched.in_flight_output_tokens.fetch_add(cost.output_tokens, Relaxed);
         dispatched.requests.fetch_add(cost.requests, Relaxed);
         dispatched.prompt_tokens.fetch_add(cost.prompt_tokens, Relaxed);
+        endpoint.changed(OF_LOAD);
         Self { endpoint, cost, until_first_token: false }
     }
 
@@ -404,6 +430,7 @@ impl Reservation {
         }
         let tokens = std::mem::take(&mut self.cost.prompt_tokens);
         self.endpoint.dispatched.in_flight_prompt_tokens.fetch_sub(tokens, Relaxed);
+        self.endpoint.changed(OF_LOAD);
     }
 
     fn release(&mut self) {
@@ -412,6 +439,7 @@ impl Reservation {
         dispatched.in_flight_requests.fetch_sub(requests, Relaxed);
         dispatched.in_flight_prompt_tokens.fetch_sub(prompt_tokens, Relaxed);
         dispatched.in_flight_output_tokens.fetch_sub(output_tokens, Relaxed);
+        self.endpoint.changed(OF_LOAD);
     }
 }
 

@@ -3,12 +3,14 @@
 //! Everything here is synchronous and a pure function of its arguments; `cycle.now` is the only time and `rng` the
 //! only chance. Commits learn from a decision inside the critical section that made it.
 
+use std::sync::Arc;
+
 use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 
-use crate::endpoint::Load;
+use crate::endpoint::Endpoint;
 use crate::request::InferenceRequest;
-use crate::snapshot::{Candidates, Snapshot};
+use crate::snapshot::{Candidates, EndpointView};
 use crate::time::Timestamp;
 
 /// One decision being made.
@@ -16,10 +18,9 @@ use crate::time::Timestamp;
 pub struct Cycle<'a> {
     /// The request to place.
     pub request: &'a InferenceRequest,
-    /// The pool when the decision began.
-    pub pool: &'a Snapshot,
-    /// One load per endpoint of `pool`, same order.
-    pub loads: &'a [Load],
+    /// The pool when the decision began, in the order of its snapshot. A position in here is an *index*; it is not the
+    /// endpoint's slot.
+    pub pool: &'a [EndpointView],
     /// Names of the profiles, by their positions.
     pub profiles: &'a [String],
     /// Profiles that ran so far.
@@ -28,6 +29,14 @@ pub struct Cycle<'a> {
     pub peer: Option<u32>,
     /// When the decision began.
     pub now: Timestamp,
+}
+
+impl<'a> Cycle<'a> {
+    /// The endpoint at an index, if there is one.
+    #[inline]
+    pub fn endpoint(&self, index: u32) -> Option<&'a Arc<Endpoint>> {
+        self.pool.get(index as usize).map(|view| &view.endpoint)
+    }
 }
 
 /// Removes candidates.

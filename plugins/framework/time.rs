@@ -12,6 +12,11 @@ impl Timestamp {
         Self(u64::try_from(since_origin.as_nanos()).unwrap_or(u64::MAX))
     }
 
+    /// The time that lies `time` after `self`; saturates.
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(Self::after_origin(time).0))
+    }
+
     /// Time from `earlier` to `self`; zero when `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))

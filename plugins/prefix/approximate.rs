@@ -104,7 +104,7 @@ impl Commit for ApproximatePrefix {
         let prefill = decision.companions.iter().filter(|companion| companion.role == Role::Prefill);
         let computing = prefill.map(|companion| &companion.targets).chain([&decision.targets]);
         for &first in computing.filter_map(|targets| targets.first()) {
-            if let Some(endpoint) = cycle.pool.endpoints.get(first as usize) {
+            if let Some(endpoint) = cycle.endpoint(first) {
                 self.index.insert(endpoint.id, &found.hashes);
             }
         }

@@ -84,6 +84,7 @@ struct Match {
 
 impl Matches {
     /// Number of leading blocks that `endpoint` holds; 0 for an endpoint the index does not know.
+    #[inline]
     pub fn n_blocks(&self, endpoint: EndpointId) -> u32 {
         let found = self.0.get(endpoint.slot as usize);
         found

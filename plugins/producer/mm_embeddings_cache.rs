@@ -84,7 +84,7 @@ impl Commit for MediaCache {
         let encode = decision.companions.iter().filter(|companion| companion.role == Role::Encode);
         let encoding = encode.flat_map(|companion| &companion.targets);
         for &index in decision.targets.first().into_iter().chain(encoding) {
-            if let Some(endpoint) = cycle.pool.endpoints.get(index as usize) {
+            if let Some(endpoint) = cycle.endpoint(index) {
                 self.index.insert(endpoint.id, &found.digests);
             }
         }

@@ -61,7 +61,7 @@ impl ProfileHandler for DataParallel {
 
 /// Has the targets be told with this port, and names the first as it is in a header.
 pub(super) fn answer_at(port: u16, cycle: &Cycle<'_>, decision: &mut Decision) {
-    let rank = &cycle.pool.endpoints[decision.targets[0] as usize];
+    let rank = &cycle.pool[decision.targets[0] as usize].endpoint;
     decision.headers.push((RANK, rank.destination.clone()));
     decision.port = Some(port);
 }

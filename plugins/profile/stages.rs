@@ -141,7 +141,7 @@ impl ProfileHandler for Stages {
                 None => decision.unfilled.push(role),
             }
         }
-        let at = |index: u32| cycle.pool.endpoints[index as usize].destination.as_str();
+        let at = |index: u32| cycle.pool[index as usize].endpoint.destination.as_str();
         for Companion { role, targets, .. } in &decision.companions {
             decision.headers.push(match role {
                 Role::Prefill => (PREFILLER, at(targets[0]).to_owned()),

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
 use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, Review, releases};
 use epp_framework::scheduling::{Cycle, Filter, Scorer};
-use epp_framework::snapshot::{Candidate, Candidates};
+use epp_framework::snapshot::Candidates;
 use rand::rngs::SmallRng;
+
+use crate::labels::{Labels, OfLabels};
 
 const LABEL: &str = "label";
 const FILTERING: &str = "enableFiltering";
@@ -56,23 +58,20 @@ fn review(cx: &Review<'_>) -> Vec<String> {
 }
 
 fn build(parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
+    let label = parameters.text(LABEL).to_owned();
     let plugin = Arc::new(ContextLengthAware {
-        label: parameters.text(LABEL).to_owned(),
+        ranges: OfLabels::new(move |labels: &Labels| labels.get(&label).map(|label| Range::parse(label))),
         filtering: parameters.boolean(FILTERING),
     });
     Plugin { filter: Some(plugin.clone()), scorer: Some(plugin), ..Plugin::default() }
 }
 
-struct ContextLengthAware {
-    label: String,
-    filtering: bool,
-}
+/// The range of an endpoint; `None` without the label, an error if it cannot be read.
+type Ranged = Option<Result<Range, Unreadable>>;
 
-impl ContextLengthAware {
-    /// The range of a candidate; `None` without the label, an error if it cannot be read.
-    fn range(&self, candidate: &Candidate<'_>) -> Option<Result<Range, Unreadable>> {
-        candidate.endpoint.labels().get(&self.label).map(|label| Range::parse(label))
-    }
+struct ContextLengthAware<F> {
+    ranges: OfLabels<Ranged, F>,
+    filtering: bool,
 }
 
 /// A range of lengths in tokens, both ends included.
@@ -112,25 +111,27 @@ impl Range {
     }
 }
 
-impl Scorer for ContextLengthAware {
+impl<F: Fn(&Labels) -> Ranged + Send + Sync> Scorer for ContextLengthAware<F> {
     fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
         let n = cycle.request.prompt_tokens;
-        for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score = match self.range(&candidate) {
+        let mut scores = scores.iter_mut();
+        self.ranges.each(candidates, |_, range| {
+            let Some(score) = scores.next() else { return };
+            *score = match range {
                 None => UNLABELLED,
                 Some(Ok(range)) => range.rate(n),
                 Some(Err(Unreadable)) => 0.0,
             };
-        }
+        });
     }
 }
 
-impl Filter for ContextLengthAware {
+impl<F: Fn(&Labels) -> Ranged + Send + Sync> Filter for ContextLengthAware<F> {
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
         if self.filtering {
             let n = cycle.request.prompt_tokens;
             let fits = |range: Result<Range, Unreadable>| range.is_ok_and(|range| range.contains(n));
-            candidates.retain(|candidate| self.range(&candidate).is_none_or(fits));
+            self.ranges.retain(candidates, |range| range.is_none_or(fits));
         }
     }
 }

@@ -115,7 +115,7 @@ struct EndpointAttributeScorer {
 
 impl EndpointAttributeScorer {
     fn value(&self, candidate: Candidate<'_>) -> Option<f64> {
-        candidate.endpoint.attributes().number(self.key)
+        candidate.facts.attributes.number(self.key)
     }
 }
 

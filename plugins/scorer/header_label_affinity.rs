@@ -59,8 +59,7 @@ impl Scorer for HeaderLabelAffinityScorer {
             return;
         };
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            let labels = candidate.endpoint.labels();
-            let equal = labels.get(&self.label).is_some_and(|label| label == wanted);
+            let equal = candidate.facts.labels.get(&self.label).is_some_and(|label| label == wanted);
             *score = f64::from(u8::from(equal));
         }
     }

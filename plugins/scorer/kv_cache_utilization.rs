@@ -42,7 +42,7 @@ struct KvCacheUtilizationScorer {
 
 impl KvCacheUtilizationScorer {
     fn used(&self, load: &Load) -> f64 {
-        if !self.anticipate || load.kv_capacity_tokens == 0 {
+        if !self.anticipate || load.kv_capacity_tokens == 0 || load.since_scrape.prompt_tokens == 0 {
             return load.kv_used;
         }
         load.kv_used + load.since_scrape.prompt_tokens as f64 / load.kv_capacity_tokens as f64

@@ -158,7 +158,7 @@ impl LatencyScorer {
 impl Scorer for LatencyScorer {
     fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
         let found = self.predictions.get(cycle.request);
-        let prediction = |candidate: Candidate<'_>| found.and_then(|found| found.of(candidate.endpoint.id));
+        let prediction = |candidate: Candidate<'_>| found.and_then(|found| found.of(candidate.id));
         let Some(best) = candidates.iter().filter_map(prediction).map(Group::of).min() else {
             self.composite.score(cycle, candidates, scores);
             return;
@@ -199,7 +199,7 @@ impl Scorer for Composite {
                 0 => 1.0,
                 longest => f64::from(longest - candidate.load.waiting) / f64::from(longest),
             };
-            let prefix = found.map_or(0.0, |found| found.ratio(candidate.endpoint.id));
+            let prefix = found.map_or(0.0, |found| found.ratio(candidate.id));
             let parts = [1.0 - candidate.load.kv_used, queue, prefix];
             *score = parts.iter().zip(&self.weights).map(|(part, weight)| part * weight).sum();
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use epp_framework::lora::Adapter;
 use epp_framework::parameters::Parameters;
 use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Scorer};
@@ -27,9 +28,9 @@ struct LoraAffinityScorer;
 
 impl Scorer for LoraAffinityScorer {
     fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
-        let adapter = cycle.request.target_model.as_str();
+        let adapter = Adapter::named(&cycle.request.target_model);
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            let lora = candidate.endpoint.lora();
+            let lora = &candidate.facts.lora;
             *score = if lora.runs(adapter) {
                 1.0
             } else if lora.has_room() {

@@ -45,7 +45,7 @@ impl Scorer for MmEmbeddingsCacheScorer {
     fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
         let found = self.matches.get(cycle.request);
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score = found.map_or(0.0, |found| found.ratio(candidate.endpoint.id));
+            *score = found.map_or(0.0, |found| found.ratio(candidate.id));
         }
     }
 }

@@ -89,9 +89,7 @@ struct State {
 impl NoHitLruScorer {
     fn is_cold(&self, cycle: &Cycle<'_>) -> bool {
         let found = self.matches.get(cycle.request);
-        let holds = |found: &PrefixMatches| {
-            cycle.pool.endpoints.iter().any(|endpoint| found.matches.n_blocks(endpoint.id) > 0)
-        };
+        let holds = |found: &PrefixMatches| cycle.pool.iter().any(|view| found.matches.n_blocks(view.id) > 0);
         !found.is_some_and(holds)
     }
 }
@@ -110,7 +108,7 @@ impl Scorer for NoHitLruScorer {
         };
         let State { used, positions } = &mut *self.state.lock();
         for (position, candidate) in candidates.iter().enumerate() {
-            let id = candidate.endpoint.id;
+            let id = candidate.id;
             if used.contains(&id) {
                 let slot = id.slot as usize;
                 positions.resize(positions.len().max(slot + 1), 0);
@@ -138,7 +136,7 @@ impl Commit for NoHitLruScorer {
         let computing = [&decision.targets].into_iter().chain(prefill.map(|companion| &companion.targets));
         let mut state = self.state.lock();
         for &first in computing.filter_map(|targets| targets.first()) {
-            if let Some(endpoint) = cycle.pool.endpoints.get(first as usize) {
+            if let Some(endpoint) = cycle.endpoint(first) {
                 state.used.put(endpoint.id, ());
             }
         }

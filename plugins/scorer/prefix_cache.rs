@@ -141,7 +141,7 @@ impl Scorer for PrefixCacheScorer {
     fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
         let found = self.matches.get(cycle.request);
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score = found.map_or(0.0, |found| self.rate(found, candidate.endpoint.id));
+            *score = found.map_or(0.0, |found| self.rate(found, candidate.id));
         }
     }
 }

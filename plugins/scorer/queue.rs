@@ -42,14 +42,19 @@ struct QueueScorer {
 
 impl Scorer for QueueScorer {
     fn score(&self, _cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
-        let waiting = Range::of(candidates, |candidate| candidate.load.waiting);
-        let dispatched = Range::of(candidates, |candidate| candidate.load.since_scrape.requests);
-        let burst = f64::from(dispatched.width().max(BURST));
+        let [waiting, dispatched] =
+            Range::of_each(candidates, |load| [load.waiting, load.since_scrape.requests]);
+        let by_queue = waiting.least_is_best();
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score = waiting.least_is_best(candidate.load.waiting);
-            if self.anticipate {
+            *score = by_queue.of(candidate.load.waiting);
+        }
+        if self.anticipate && dispatched.width() > 0 {
+            let burst = f64::from(dispatched.width().max(BURST));
+            for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
                 let more = candidate.load.since_scrape.requests - dispatched.min;
-                *score = (*score - f64::from(more) / burst).max(0.0);
+                if more > 0 {
+                    *score = (*score - f64::from(more) / burst).max(0.0);
+                }
             }
         }
     }

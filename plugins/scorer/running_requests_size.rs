@@ -47,9 +47,9 @@ impl RunningRequestsSizeScorer {
 
 impl Scorer for RunningRequestsSizeScorer {
     fn score(&self, _cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
-        let range = Range::of(candidates, |candidate| self.running(candidate.load));
+        let scores_of = Range::of(candidates, |load| self.running(load)).least_is_best();
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score = range.least_is_best(self.running(candidate.load));
+            *score = scores_of.of(self.running(candidate.load));
         }
     }
 }

@@ -33,7 +33,7 @@ impl Scorer for SessionAffinity {
     fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
         let bound = self.bound(cycle, candidates);
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score = f64::from(u8::from(bound == Some(candidate.endpoint.id)));
+            *score = f64::from(u8::from(bound == Some(candidate.id)));
         }
     }
 }

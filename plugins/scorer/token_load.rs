@@ -49,7 +49,7 @@ fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
         threshold => threshold,
     };
     let scorer = TokenLoadScorer {
-        threshold: threshold as f64,
+        per_token: 1.0 / threshold as f64,
         outputs: parameters.has(IN_FLIGHT_LOAD),
         matches: prefix_matches(parameters, cx),
     };
@@ -57,8 +57,8 @@ fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
 }
 
 struct TokenLoadScorer {
-    /// In tokens, above 0.
-    threshold: f64,
+    /// What one token takes of the score.
+    per_token: f64,
     /// Whether output tokens count.
     outputs: bool,
     matches: RequestSlot<PrefixMatches>,
@@ -68,7 +68,7 @@ impl TokenLoadScorer {
     fn tokens(&self, prompt_tokens: u64, found: Option<&PrefixMatches>, candidate: &Candidate<'_>) -> u64 {
         let in_flight = candidate.load.in_flight;
         let outputs = if self.outputs { in_flight.output_tokens } else { 0 };
-        let cached = found.map_or(0, |found| found.tokens(candidate.endpoint.id));
+        let cached = found.map_or(0, |found| found.tokens(candidate.id));
         let own = prompt_tokens.saturating_sub(cached);
         in_flight.prompt_tokens.saturating_add(outputs).saturating_add(own)
     }
@@ -78,8 +78,10 @@ impl Scorer for TokenLoadScorer {
     fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
         let found = self.matches.get(cycle.request);
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            let tokens = self.tokens(cycle.request.prompt_tokens, found, &candidate) as f64;
-            *score = 1.0 - (tokens / self.threshold).min(1.0);
+            let tokens = self.tokens(cycle.request.prompt_tokens, found, &candidate);
+            // A signed number is converted in one step.
+            let tokens = i64::try_from(tokens).unwrap_or(i64::MAX) as f64;
+            *score = 1.0 - (tokens * self.per_token).min(1.0);
         }
     }
 }

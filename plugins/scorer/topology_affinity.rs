@@ -36,10 +36,10 @@ impl Scorer for TopologyAffinityScorer {
     fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
         scores.fill(0.0);
         let Some(peer) = cycle.peer else { return };
-        let peer = cycle.pool.endpoints[peer as usize].attributes();
+        let peer = &cycle.pool[peer as usize].facts.attributes;
         let Some(peer) = peer.words(self.0).map(Place) else { return };
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            let attributes = candidate.endpoint.attributes();
+            let attributes = &candidate.facts.attributes;
             *score = match attributes.words(self.0).and_then(|words| peer.nearness(Place(words))) {
                 Some(Nearness::Host) => 1.0,
                 Some(Nearness::Rack) => 0.2,

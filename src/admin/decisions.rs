@@ -7,12 +7,12 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use epp_framework::endpoint::{Endpoint, Freshness, Load};
+use epp_framework::endpoint::{Endpoint, Freshness};
 use epp_framework::scheduling::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::pool::PoolState;
-use crate::recorder::{CandidateRecord, DecisionRecord, Eligibility, ProfileRecord};
+use crate::recorder::{CandidateRecord, DecisionRecord, Eligibility, LoadRecord, ProfileRecord};
 
 /// What `/debug/decisions` may be asked for.
 #[derive(Deserialize)]
@@ -103,7 +103,7 @@ fn decision_json(record: &DecisionRecord, started: SystemTime) -> DecisionJson<'
         eligibility: record.eligibility,
         endpoints: record.n_endpoints,
         eligible: record.n_eligible,
-        profiles: record.profiles().iter().map(profile_json).collect(),
+        profiles: record.profiles.iter().map(profile_json).collect(),
         picked: record.picked.iter().map(|endpoint| endpoint.destination.as_str()).collect(),
         companions: record.companions.iter().map(companion_json).collect(),
     }
@@ -115,15 +115,20 @@ fn companion_json((role, endpoint): &(Role, Arc<Endpoint>)) -> CompanionJson<'_>
 
 fn profile_json(profile: &ProfileRecord) -> ProfileJson<'_> {
     ProfileJson {
-        name: &profile.name,
-        scorers: profile.scorers.iter().map(|(name, weight)| ScorerJson { name, weight: *weight }).collect(),
+        name: &profile.outline.name,
+        scorers: profile
+            .outline
+            .scorers
+            .iter()
+            .map(|(name, weight)| ScorerJson { name, weight: *weight })
+            .collect(),
         dropped_by_filters: profile.dropped,
         candidates: profile.candidates.iter().map(candidate_json).collect(),
     }
 }
 
 fn candidate_json(candidate: &CandidateRecord) -> CandidateJson<'_> {
-    let Load { waiting, running, kv_used, in_flight, since_scrape, freshness, .. } = candidate.load;
+    let LoadRecord { waiting, running, kv_used, in_flight, since_scrape, freshness } = candidate.load;
     CandidateJson {
         endpoint: &candidate.endpoint.meta.name,
         namespace: &candidate.endpoint.meta.namespace,
@@ -134,8 +139,8 @@ fn candidate_json(candidate: &CandidateRecord) -> CandidateJson<'_> {
         waiting,
         running,
         kv_used,
-        in_flight: in_flight.requests,
-        since_scrape: since_scrape.requests,
+        in_flight,
+        since_scrape,
         freshness: freshness_word(freshness),
     }
 }
@@ -144,7 +149,7 @@ fn candidate_json(candidate: &CandidateRecord) -> CandidateJson<'_> {
 pub(super) fn freshness_word(freshness: Freshness) -> &'static str {
     match freshness {
         Freshness::Fresh => "fresh",
-        Freshness::Stale(_) => "stale",
+        Freshness::Stale => "stale",
         Freshness::NeverScraped => "never_scraped",
         Freshness::NoMetrics => "no_metrics",
     }

@@ -45,7 +45,7 @@ fn endpoint_json(pool: &PoolState, endpoint: &Endpoint) -> Value {
         "kv_capacity_tokens": load.kv_capacity_tokens,
         "in_flight": load.in_flight.requests,
         "since_scrape": load.since_scrape.requests,
-        "lora": { "running": lora.running, "waiting": lora.waiting, "max": lora.max },
+        "lora": { "running": lora.running(), "waiting": lora.waiting(), "max": lora.max() },
         "attributes": attributes,
     })
 }

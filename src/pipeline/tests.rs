@@ -22,7 +22,7 @@ const NOW: Timestamp = Timestamp(1);
 /// A pool of three fresh endpoints and the slots of its plugins.
 struct Rig {
     slots: SlotNames,
-    pool: Snapshot,
+    pool: Arc<Snapshot>,
 }
 
 impl Rig {
@@ -39,7 +39,10 @@ impl Rig {
             endpoint.store_scrape(endpoint.begin_scrape(), &ScrapedLoad::default(), NOW);
             Arc::new(endpoint)
         };
-        Self { slots: SlotNames::default(), pool: Snapshot { endpoints: (0..3).map(endpoint).collect() } }
+        Self {
+            slots: SlotNames::default(),
+            pool: Arc::new(Snapshot { endpoints: (0..3).map(endpoint).collect() }),
+        }
     }
 
     fn build(&self, config: &str, before: Option<&Pipeline>) -> Pipeline {
@@ -53,9 +56,13 @@ impl Rig {
         let mut request = InferenceRequest { prompt, ..InferenceRequest::default() };
         pipeline.produce(&Hook { now: NOW, pool: &self.pool }, &mut request, None);
         let (record, decision) = self.decide(pipeline, &request);
-        let profile = &record.profiles()[0];
-        let at =
-            profile.scorers.iter().position(|(name, _)| &**name != "queue-scorer").expect("it is referenced");
+        let profile = &record.profiles[0];
+        let at = profile
+            .outline
+            .scorers
+            .iter()
+            .position(|(name, _)| &**name != "queue-scorer")
+            .expect("it is referenced");
         let scores = profile.candidates.iter().map(|candidate| candidate.scores[at]);
         (scores.fold(0.0, f64::max), decision.targets[0])
     }
@@ -139,7 +146,7 @@ fn a_tree_is_rebuilt_with_what_it_refers_to() {
     for (threshold, want) in [(5, 1), (10, 2), (10, 2), (20, 3), (5, 1)] {
         let after = rig.build(&config(threshold), Some(&before));
         let (record, _) = rig.decide(&after, &InferenceRequest::default());
-        assert_eq!(record.profiles()[0].candidates.len(), want, "up to {threshold}");
+        assert_eq!(record.profiles[0].candidates.len(), want, "up to {threshold}");
         before = after;
     }
 }

@@ -217,10 +217,9 @@ impl EngineMapping {
                 Meaning::Lora => {}
             }
         }
-        let lora = tally.newest_lora.map(|(_, [running, waiting, max])| LoraAdapters {
-            running: comma_list(running),
-            waiting: comma_list(waiting),
-            max: max.and_then(whole_number).unwrap_or(0),
+        let lora = tally.newest_lora.map(|(_, [running, waiting, max])| {
+            let max = max.and_then(whole_number).unwrap_or(0);
+            LoraAdapters::new(comma_list(running), comma_list(waiting), max)
         });
         PageFindings { load, lora, families: tally.families, custom, skipped_lines }
     }

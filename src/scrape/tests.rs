@@ -88,7 +88,7 @@ impl Rig {
     }
 
     fn stale(&self) -> bool {
-        matches!(self.load().freshness, Freshness::Stale(_))
+        matches!(self.load().freshness, Freshness::Stale)
     }
 
     fn count(&self, outcome: Result<(), Failure>) -> u64 {
@@ -124,7 +124,7 @@ async fn a_page_is_stored_and_asked_for_again() {
     eventually("fresh", || rig.fresh()).await;
     let load = rig.load();
     assert_eq!((load.waiting, load.running, load.kv_capacity_tokens), (2, 4, 64 * 32));
-    assert_eq!(rig.endpoint.lora().running, ["ad-1", "ad-2"]);
+    assert_eq!(rig.endpoint.lora().running(), ["ad-1", "ad-2"]);
     eventually("more scrapes", || rig.count(Ok(())) > 5).await;
     let seen = server.seen.lock();
     assert!(seen.connections < seen.heads.len(), "connections are kept");
@@ -387,7 +387,7 @@ async fn the_names_follow_the_label_from_scrape_to_scrape() {
             let load = rig.load();
             (load.waiting, load.running) == want
                 && (load.kv_used, load.kv_capacity_tokens) == (kv_used, capacity)
-                && rig.endpoint.lora().running == adapters
+                && rig.endpoint.lora().running() == adapters
         })
         .await;
         eventually("the filter", || server.asked(|target| target.starts_with(filtered)) > before.1 + 5).await;

@@ -2,7 +2,6 @@
 //!
 //! Shared by the bench and the test that count allocations. No lock: it belongs to the pool around it.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +28,24 @@ use rand::rngs::SmallRng;
 const SEED_CONFIG: &str = include_str!("../../config/default-plugins.yaml");
 const TREE_CONFIG: &str = include_str!("../it/fixtures/config/v051-tree.yaml");
 
+/// Twelve plugins: the handler, two filters, eight scorers and the picker.
+const TWELVE: &str = "
+plugins:
+- {type: single-profile-handler}
+- {type: decode-filter}
+- type: utilization-filter
+  parameters: {conditions: [{metric: active-requests, maxValue: 100}], fallbackOnEmpty: true}
+- {type: queue-scorer}
+- {type: kv-cache-utilization-scorer}
+- {type: prefix-cache-scorer}
+- {type: lora-affinity-scorer}
+- {type: running-requests-size-scorer}
+- {type: active-request-scorer}
+- {type: token-load-scorer}
+- {type: session-affinity-scorer}
+- {type: max-score-picker}
+";
+
 /// Model of the request, and adapter of some endpoints.
 const ADAPTER: &str = "meta-llama/Llama-3.1-8B-Instruct";
 
@@ -41,7 +58,7 @@ pub(crate) struct Decisions {
     pipeline: Pipeline,
     /// The request, which may be changed between decisions.
     pub(crate) request: InferenceRequest,
-    pool: Snapshot,
+    pool: Arc<Snapshot>,
     scratch: Scratch,
     rng: SmallRng,
     recorder: Recorder,
@@ -51,10 +68,7 @@ impl Decisions {
     /// Decides on a prompt of eight blocks that was decided before.
     pub(crate) fn of_a_known_prompt(n_endpoints: u32) -> Self {
         let mut decisions = Self::without_a_prompt(n_endpoints);
-        decisions.request.prompt = Prompt::text("eight blocks of text ".repeat(25));
-        decisions.produce();
-        decisions.decide();
-        decisions.produce();
+        decisions.learn();
         decisions
     }
 
@@ -66,6 +80,22 @@ impl Decisions {
     /// The same by the decision tree of v0.5.1; every second endpoint runs the adapter.
     pub(crate) fn by_a_tree(n_endpoints: u32) -> Self {
         Self::under(TREE_CONFIG, n_endpoints)
+    }
+
+    /// Decides on a known prompt with twelve plugins; every endpoint is as busy as none of its neighbours.
+    pub(crate) fn by_twelve(n_endpoints: u32) -> Self {
+        let mut decisions = Self::under(TWELVE, n_endpoints);
+        for (at, endpoint) in (0u16..).zip(&decisions.pool.endpoints) {
+            let busy = ScrapedLoad {
+                waiting: Some(u32::from(at % 5)),
+                running: Some(u32::from(at % 17)),
+                kv_used: Some(f64::from(at % 23) / 23.0),
+                ..ScrapedLoad::default()
+            };
+            endpoint.store_scrape(endpoint.begin_scrape(), &busy, NOW);
+        }
+        decisions.learn();
+        decisions
     }
 
     /// The same under a configuration.
@@ -85,13 +115,23 @@ impl Decisions {
             clock: Clock::start(),
             pipeline: pipeline.observed_in(&Metrics::new().plugins),
             request,
-            pool: Snapshot { endpoints: (0..n_endpoints).map(|slot| endpoint(slot, depth)).collect() },
+            pool: Arc::new(Snapshot {
+                endpoints: (0..n_endpoints).map(|slot| endpoint(slot, depth)).collect(),
+            }),
             scratch: Scratch::default(),
             rng: SmallRng::seed_from_u64(5),
             recorder: Recorder::default(),
         };
         decisions.produce();
         decisions
+    }
+
+    /// Decides on a prompt for the first time.
+    fn learn(&mut self) {
+        self.request.prompt = Prompt::text("eight blocks of text ".repeat(25));
+        self.produce();
+        self.decide();
+        self.produce();
     }
 
     fn produce(&mut self) {
@@ -118,12 +158,14 @@ impl Decisions {
 
 fn endpoint(slot: u32, depth: AttributeKey) -> Arc<Endpoint> {
     let [_, _, high, low] = slot.to_be_bytes();
+    let labels =
+        [("app", "vllm"), ("llm-d.ai/role", "decode"), ("pod-template-hash", "6f9d8c7b5"), ("version", "2")];
     let meta = EndpointMeta {
         name: format!("pod-{slot}"),
         namespace: "default".into(),
         address: [10, 0, high, low].into(),
         port: 8000,
-        labels: BTreeMap::new(),
+        labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
     };
     let endpoint = Endpoint::new(EndpointId { slot, generation: 0 }, meta);
     let idle = ScrapedLoad {
@@ -135,7 +177,7 @@ fn endpoint(slot: u32, depth: AttributeKey) -> Arc<Endpoint> {
     };
     endpoint.store_scrape(endpoint.begin_scrape(), &idle, NOW);
     let running = if slot.is_multiple_of(2) { vec![ADAPTER.to_owned()] } else { Vec::new() };
-    endpoint.store_lora(LoraAdapters { running, waiting: Vec::new(), max: 4 });
+    endpoint.store_lora(LoraAdapters::new(running, Vec::new(), 4));
     endpoint.store_attributes(&[(depth, Some(AttributeValue::Number(f64::from(slot % 7))))]);
     Arc::new(endpoint)
 }

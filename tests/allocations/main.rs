@@ -61,7 +61,7 @@ plugins:
 - {type: context-length-aware, parameters: {enableFiltering: true}}
 ";
 
-/// The others. A record has room for the scores of eight, beyond which it allocates.
+/// The others.
 const CATALOGUE_2: &str = "
 plugins:
 - {type: session-affinity-scorer}
@@ -97,6 +97,7 @@ fn a_warm_decision_allocates_nothing() {
             ("attributes", Decisions::under(ATTRIBUTES, n_endpoints)),
             ("catalogue", catalogue(CATALOGUE, n_endpoints)),
             ("the rest of it", catalogue(CATALOGUE_2, n_endpoints)),
+            ("twelve plugins", Decisions::by_twelve(n_endpoints)),
             ("several, by score", several("max-score-picker", n_endpoints)),
             ("several, at random", several("random-picker", n_endpoints)),
             ("several, by weight", several("weighted-random-picker", n_endpoints)),

@@ -58,7 +58,7 @@ async fn rows_26_27_scores_of_every_candidate_are_told_if_asked_for() {
         let best = scores.values().copied().fold(f64::MIN, f64::max);
         assert_eq!(scores.get(&destination), Some(&best), "row {row}: {destination} in {scores:?}");
         let recorded = &epp.pool.last_decisions(1, None)[0];
-        for candidate in &recorded.profiles()[0].candidates {
+        for candidate in &recorded.profiles[0].candidates {
             let told = scores.get(&candidate.endpoint.destination);
             assert_eq!(told, Some(&candidate.total), "row {row}");
         }

@@ -36,7 +36,7 @@ struct SpotScorer {
 impl Scorer for SpotScorer {
     fn score(&self, _cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            let on_spot = candidate.endpoint.labels().get(&self.label).is_some_and(|value| value == "true");
+            let on_spot = candidate.facts.labels.get(&self.label).is_some_and(|value| value == "true");
             *score = if on_spot { 0.0 } else { 1.0 };
         }
     }

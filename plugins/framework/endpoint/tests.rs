@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::attribute::AttributeValue;
+use crate::lora::Adapter;
 use crate::slot::SlotNames;
 
 fn endpoint() -> Arc<Endpoint> {
@@ -59,9 +60,9 @@ fn freshness_follows_age_and_failures() {
     assert_eq!(at(5), Freshness::NeverScraped);
     endpoint.store_scrape(endpoint.begin_scrape(), &ScrapedLoad::default(), Timestamp(10));
     assert_eq!(at(1_000_000_010), Freshness::Fresh);
-    assert_eq!(at(1_000_000_011), Freshness::Stale(Duration::from_nanos(1_000_000_001)));
+    assert_eq!(at(1_000_000_011), Freshness::Stale);
     endpoint.store_scrape_failing();
-    assert_eq!(at(20), Freshness::Stale(Duration::from_nanos(10)));
+    assert_eq!(at(20), Freshness::Stale);
     endpoint.store_scrape(
         endpoint.begin_scrape(),
         &ScrapedLoad { waiting: Some(50), ..ScrapedLoad::default() },
@@ -76,18 +77,15 @@ fn freshness_follows_age_and_failures() {
 fn adapters_are_counted_once() {
     let endpoint = endpoint();
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-    let adapters = |running: &[&str], waiting: &[&str]| LoraAdapters {
-        running: names(running),
-        waiting: names(waiting),
-        max: 3,
-    };
+    let adapters = |running: &[&str], waiting: &[&str]| LoraAdapters::new(names(running), names(waiting), 3);
     endpoint.store_lora(adapters(&["b", "a", "b"], &["c", "b", "a"]));
     assert_eq!(**endpoint.lora(), adapters(&["a", "b"], &["c"]));
     assert!(!endpoint.lora().has_room());
     endpoint.store_lora(adapters(&["b", "a"], &["a", "b"]));
     let lora = endpoint.lora();
     assert!(lora.has_room(), "two of three, not four");
-    assert_eq!((lora.runs("b"), lora.waits("b"), lora.runs("c")), (true, false, false));
+    let [b, c] = ["b", "c"].map(Adapter::named);
+    assert_eq!((lora.runs(b), lora.waits(b), lora.runs(c)), (true, false, false));
     endpoint.store_no_metrics();
     assert_eq!(**endpoint.lora(), LoraAdapters::default(), "what it said before no longer counts");
 }

@@ -20,9 +20,9 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 
-use super::super::{NoDecision, Occasion, Profile, Reservations, Scheduler, Scratch, WeightedScorer};
+use super::super::{NoDecision, Occasion, Profile, Reservations, Scheduler, Scratch};
 use crate::raw_request::Subset;
-use crate::recorder::{DecisionRecord, Recorder};
+use crate::recorder::{DecisionRecord, ProfileOutline, Recorder};
 use crate::stopwatch::Stopwatch;
 
 const NOW: Timestamp = Timestamp(1);
@@ -30,7 +30,7 @@ const STALENESS: Duration = Duration::from_secs(1);
 
 /// Fresh endpoints, a request, and what a pool keeps between decisions.
 pub(super) struct Rig {
-    pool: Snapshot,
+    pool: Arc<Snapshot>,
     scratch: Scratch,
     rng: SmallRng,
     recorder: Recorder,
@@ -47,7 +47,7 @@ impl Rig {
             endpoint.store_scrape(endpoint.begin_scrape(), &ScrapedLoad::default(), NOW);
         }
         Self {
-            pool: Snapshot { endpoints },
+            pool: Arc::new(Snapshot { endpoints }),
             scratch: Scratch::default(),
             rng: SmallRng::seed_from_u64(3),
             recorder: Recorder::default(),
@@ -132,7 +132,10 @@ pub(super) fn max_score_picker(parameters: &[(&str, ParameterValue)]) -> Arc<dyn
 
 /// These profiles, named `profile-0` and so on, under the built-in handler of a single one.
 pub(super) fn scheduler(profiles: impl IntoIterator<Item = Profile>) -> Scheduler {
-    let profiles: Vec<_> = profiles.into_iter().collect();
+    let mut profiles: Vec<_> = profiles.into_iter().collect();
+    for (n, profile) in profiles.iter_mut().enumerate() {
+        Arc::get_mut(&mut profile.outline).expect("nobody else has it").name = format!("profile-{n}");
+    }
     let handler = built_in("single-profile-handler", &[]).profile_handler.expect("it is a handler");
     let names = (0..profiles.len()).map(|n| format!("profile-{n}")).collect();
     Scheduler { names, profiles, handler, commits: Vec::new(), costs: crate::scheduling::Costs::default() }
@@ -143,12 +146,15 @@ pub(super) fn profile<const N: usize>(
     filters: [Arc<dyn Filter>; N],
     scorers: impl IntoIterator<Item = (f64, Arc<dyn Scorer>)>,
 ) -> Profile {
-    let scorers = (0..).zip(scorers).map(|(n, (weight, scorer))| WeightedScorer {
-        name: format!("scorer-{n}").into(),
-        weight,
-        scorer,
-    });
-    Profile { filters: filters.into(), scorers: scorers.collect(), picker: max_score_picker(&[]) }
+    let (weights, scorers): (Vec<_>, _) = scorers.into_iter().unzip();
+    let named = |(n, weight)| (format!("scorer-{n}").into(), weight);
+    let scorers_outline = weights.into_iter().enumerate().map(named).collect();
+    Profile {
+        outline: Arc::new(ProfileOutline { name: String::new(), scorers: scorers_outline }),
+        filters: filters.into(),
+        scorers,
+        picker: max_score_picker(&[]),
+    }
 }
 
 /// A scorer that writes these scores by index, and leaves the rest untouched.
@@ -227,7 +233,7 @@ pub(super) struct Recalls(pub(super) Mutex<Vec<(String, usize, Decision, u32)>>)
 
 impl Commit for Recalls {
     fn commit(&self, cycle: &Cycle<'_>, decision: &Decision) {
-        let target = &cycle.pool.endpoints[decision.targets[0] as usize];
+        let target = &cycle.pool[decision.targets[0] as usize].endpoint;
         let in_flight = target.sample(cycle.now, STALENESS).in_flight.requests;
         let id = cycle.request.request_id.clone();
         self.0.lock().push((id, cycle.runs.len(), decision.clone(), in_flight));

@@ -96,7 +96,7 @@ fn the_record_and_the_commits_have_every_companion() {
     assert_eq!(decision.companion(Role::Encode).map(|of| of.targets.as_slice()), Some(&[3, 4][..]));
     assert_eq!(recalls.0.lock()[0].2, decision);
     let record = rig.record();
-    let names: Vec<_> = record.profiles().iter().map(|profile| profile.name.as_str()).collect();
+    let names: Vec<_> = record.profiles.iter().map(|profile| profile.outline.name.as_str()).collect();
     assert_eq!(names, ["profile-0", "profile-1", "profile-2"]);
     let companions: Vec<_> = record.companions.iter().map(|(role, of)| (*role, of.id.slot)).collect();
     let (prefill, encode) = (Role::Prefill, Role::Encode);

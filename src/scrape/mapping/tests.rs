@@ -23,7 +23,7 @@ fn load(
 
 fn adapters(running: &[&str], waiting: &[&str], max: u32) -> LoraAdapters {
     let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    LoraAdapters { running: owned(running), waiting: owned(waiting), max }
+    LoraAdapters::new(owned(running), owned(waiting), max)
 }
 
 /// The metrics pages among the fixtures, by their place in there.
@@ -462,5 +462,5 @@ fn a_page_cannot_make_us_keep_more_adapters_than_a_server_can_have() {
         "vllm:lora_requests_info{{max_lora=\"1\",running_lora_adapters=\"{names}\",waiting_lora_adapters=\"{long},c\"}} 1.0\n"
     );
     let lora = EngineMapping::vllm().read(page.as_bytes()).lora.expect("the series is there");
-    assert_eq!((lora.running.len(), lora.waiting), (MAX_ADAPTERS, vec!["c".to_owned()]));
+    assert_eq!((lora.running().len(), lora.waiting()), (MAX_ADAPTERS, &["c".to_owned()][..]));
 }

@@ -234,7 +234,7 @@ impl<'a> PoolSetup<'a> {
 /// Gives an endpoint these running LoRA adapters (between commas), of which `max` fit.
 pub(crate) fn set_adapters(endpoint: &Endpoint, running: &str, max: u32) {
     let running = running.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect();
-    endpoint.store_lora(LoraAdapters { running, waiting: Vec::new(), max });
+    endpoint.store_lora(LoraAdapters::new(running, Vec::new(), max));
 }
 
 async fn serve(
