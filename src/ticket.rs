@@ -124,6 +124,7 @@ impl Ticket {
         if head.compressed {
             self.pool.metrics.count_unread("response", "compressed");
             self.names = None;
+            self.prompt_is_computed();
             return;
         }
         let answer = AnswerHead { content_type: &head.content_type };
@@ -131,6 +132,9 @@ impl Ticket {
             Some(asked) => asked.parser.answer(&asked.path, &answer),
             None => Some(Box::new(JsonAnswer::new(&answer))),
         };
+        if !self.reader.as_ref().is_some_and(|reader| reader.tells_output()) {
+            self.prompt_is_computed();
+        }
     }
 
     /// Headers to set on the answer, which `served` sent, if the gateway says so.
@@ -162,10 +166,16 @@ impl Ticket {
             (Some(before), _) => self.model.observe_inter_token(now.since(before)),
             (None, Some(asked)) => {
                 self.model.observe_first_token(now.since(asked.received));
-                self.running.iter_mut().flatten().for_each(Reservation::first_token);
+                self.prompt_is_computed();
             }
             (None, None) => {}
         }
+    }
+
+    /// Gives back what is held until the first token. Where no token will be seen, the answer's head is the best sign
+    /// of it.
+    fn prompt_is_computed(&mut self) {
+        self.running.iter_mut().flatten().for_each(Reservation::first_token);
     }
 
     /// The answer is complete. Everything held is given back now, not when the stream closes.
@@ -220,6 +230,7 @@ impl Ticket {
     /// The rest of the answer will not be seen: it counts as complete when the ticket is dropped.
     pub fn complete_when_dropped(&mut self) {
         self.ending = Ending::Unseen;
+        self.prompt_is_computed();
     }
 
     /// Gives back what a request that runs holds.
@@ -242,3 +253,6 @@ impl Drop for Ticket {
         self.release();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,11 @@ pub trait AnswerReader: Send + Sync {
     /// Takes the next bytes, however they are cut; says whether output of the model was in what they completed.
     fn feed(&mut self, bytes: &[u8]) -> bool;
 
+    /// Whether [`feed`](Self::feed) may ever say that; asked before the first bytes.
+    fn tells_output(&self) -> bool {
+        true
+    }
+
     /// Ends the answer.
     fn finish(&mut self) -> Answer;
 }

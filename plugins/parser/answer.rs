@@ -108,6 +108,10 @@ impl AnswerReader for JsonAnswer {
         }
     }
 
+    fn tells_output(&self) -> bool {
+        !matches!(self.0, Framing::Body(_) | Framing::Opaque)
+    }
+
     fn finish(&mut self) -> Answer {
         if let Framing::Unknown(beginning) = &mut self.0 {
             let beginning = std::mem::take(beginning);
