@@ -136,9 +136,14 @@ impl ProfileHandler for Stages {
         for role in Role::ALL {
             let ran = find(profiles, self.name(role)).filter(|&position| run(cycle, position).is_some());
             let Some(profile) = ran else { continue };
-            match picks(profile) {
-                Some(targets) => decision.companions.push(Companion { role, profile, targets }),
-                None => decision.unfilled.push(role),
+            let Some(mut targets) = picks(profile) else {
+                decision.unfilled.push(role);
+                continue;
+            };
+            // Who answers may be fit for the other part as well, and then does it without being told to.
+            targets.retain(|target| *target != decision.targets[0]);
+            if !targets.is_empty() {
+                decision.companions.push(Companion { role, profile, targets });
             }
         }
         let at = |index: u32| cycle.pool[index as usize].endpoint.destination.as_str();

@@ -114,6 +114,28 @@ fn the_prefill_worker_is_picked_first_where_the_order_says_so() {
     }
 }
 
+/// Of pods with the role `both` one profile may pick whom another did. Section 2.4 of the plugin specification.
+#[test]
+fn nobody_works_for_itself() {
+    let encoder = "x-encoder-hosts-ports: 10.0.0.4:8000";
+    for (name, parameters, picks, want) in [
+        ("prefill", DECODE_FIRST, "decode:0 prefill:0", ""),
+        ("the next one", DECODE_FIRST, "decode:0 prefill:0,1", PREFILLED),
+        ("encode", DECODE_FIRST, "decode:0 encode:0", ""),
+        ("others encode", DECODE_FIRST, "decode:0 encode:0,3", encoder),
+        ("a fallback may", DECODE_FIRST, "decode:0,1 prefill:1", PREFILLED),
+        ("prefill picked first", PREFILL_FIRST, "decode:1 prefill:1", ""),
+        ("and has another", PREFILL_FIRST, "decode:0 prefill:0,1", PREFILLED),
+    ] {
+        let endpoint = (parameters == DECODE_FIRST).then_some(0);
+        let deciders = [("e", says(true, endpoint)), ("p", says(true, endpoint))];
+        let handler = built_with(&disagg::TYPE, parameters, &deciders).profile_handler.unwrap();
+        let decision = play(&*handler, &would(picks)).1;
+        assert_eq!(told(decision.clone()), want, "{name}");
+        assert_eq!(decision.unwrap().companions.len(), usize::from(!want.is_empty()), "{name}");
+    }
+}
+
 #[test]
 fn a_stage_without_a_decider_never_runs() {
     for (parameters, picks, ran) in [
