@@ -130,14 +130,10 @@ impl Director {
 
     /// A request without a body has no model and no prompt: any endpoint that may serve will do.
     fn decide_bodiless(&self, subset: &Subset) -> Result<Picked, Rejection> {
-        match self.pool.pick_any(subset) {
-            Ok(endpoint) => Ok(Picked {
-                ticket: self.unrouted_ticket(),
-                destination: endpoint.destination.clone(),
-                headers: SmallVec::new(),
-                scores: Vec::new(),
-                splice: None,
-            }),
+        match self.pool.place_anywhere(&self.pool.pipeline(), subset) {
+            Ok(Placed { destination, headers, scores, .. }) => {
+                Ok(Picked { ticket: self.unrouted_ticket(), destination, headers, scores, splice: None })
+            }
             Err(NoDecision::NoCandidates) if *subset == Subset::Any => Err(Rejection::NoEndpointsForBodiless),
             Err(none) => Err(none.into()),
         }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use epp_framework::endpoint::{Cost, Endpoint, EndpointId};
+use epp_framework::endpoint::{Cost, EndpointId};
 use epp_framework::lifecycle::{Denied, Placement};
 use epp_framework::request::InferenceRequest;
-use epp_framework::scheduling::Decision;
+use epp_framework::scheduling::{Cycle, Decision, Picks, ProfileRun, ProfileRuns};
 use epp_framework::slot::SlotNames;
 use epp_framework::snapshot::Snapshot;
 use parking_lot::Mutex;
@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::raw_request::Subset;
 use crate::recorder::{DecisionRecord, Recorder};
-use crate::scheduling::{self, NoDecision, Occasion, Reservations, Scratch};
+use crate::scheduling::{self, NoDecision, Occasion, Reservations, Scheduler, Scratch};
 use crate::stopwatch::Stopwatch;
 
 /// One pool.
@@ -202,8 +202,11 @@ impl PoolState {
         self.decision_timeout
     }
 
-    /// Picks any endpoint that may serve, for a request without a body; every one with the same chance.
-    pub fn pick_any(&self, subset: &Subset) -> Result<Arc<Endpoint>, NoDecision> {
+    /// Places a request without a body: on any endpoint that may serve, every one with the same chance, and with no load.
+    ///
+    /// The profile handler has its say as if the profile that it needs, or else the first one, had picked that endpoint,
+    /// so that port and headers are those that the servers take. If it wants more than that, neither is changed.
+    pub fn place_anywhere(&self, pipeline: &Pipeline, subset: &Subset) -> Result<Placed, NoDecision> {
         let pool = self.store.snapshot();
         let (mut views, mut eligible) = (Vec::new(), Vec::new());
         scheduling::look(&mut views, &pool, self.clock.now(), self.staleness);
@@ -212,8 +215,22 @@ impl PoolState {
             return Err(NoDecision::NoCandidates);
         }
         let mut deciding = self.deciding.try_lock_for(self.decision_timeout).ok_or(NoDecision::TooLate)?;
-        let at = deciding.rng.random_range(0..eligible.len());
-        Ok(pool.endpoints[eligible[at] as usize].clone())
+        let picks = Picks::from_iter([eligible[deciding.rng.random_range(0..eligible.len())]]);
+        drop(deciding);
+        let Scheduler { handler, names: profiles, .. } = &pipeline.scheduler;
+        let needed = (0..profiles.len()).find(|&profile| handler.needs(profiles, profile));
+        let profile = needed.unwrap_or_default();
+        let runs = ProfileRuns::from_iter([ProfileRun { profile, picks: Some(picks.clone()) }]);
+        let request = &InferenceRequest::default();
+        let cycle = Cycle { request, pool: &pool, loads: &loads, profiles, runs: &runs, peer: None, now };
+        let decision = handler.decide(&cycle, profiles).unwrap_or_else(|_| Decision::of(profile, picks));
+        Ok(Placed {
+            destination: told(&pool, &decision),
+            headers: decision.headers,
+            reservations: Reservations::new(),
+            scores: Vec::new(),
+            placement: None,
+        })
     }
 
     /// Lets every plugin forget endpoints that left; call it after the snapshot without them was published.
@@ -248,6 +265,11 @@ pub(crate) mod testing {
 
     /// A pool of what is in `store`, under the default configuration.
     pub(crate) fn pool(store: Arc<Store>, decision_timeout: Duration) -> PoolState {
+        pool_under(DEFAULT_CONFIG, store, decision_timeout)
+    }
+
+    /// The same under this configuration.
+    pub(crate) fn pool_under(config: &str, store: Arc<Store>, decision_timeout: Duration) -> PoolState {
         let parts = PoolParts {
             name: "p".into(),
             namespace: "default".into(),
@@ -258,7 +280,7 @@ pub(crate) mod testing {
             seed: 1,
             emit_scores: false,
         };
-        let composition = build::load(DEFAULT_CONFIG, epp_plugins::BUILT_IN).0.unwrap();
+        let composition = build::load(config, epp_plugins::BUILT_IN).0.unwrap();
         PoolState::new(parts, Clock::start(), |slots| Pipeline::build(&composition, slots, None))
     }
 }

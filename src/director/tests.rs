@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use epp_framework::endpoint::EndpointMeta;
 
 use super::*;
+use crate::config::DEFAULT_CONFIG;
 use crate::datastore;
 use crate::discovery::Change;
 use crate::discovery::index::rewrites::{ModelRewrite, RewriteRule, RewriteTarget, Rewrites};
@@ -18,6 +19,11 @@ fn director() -> Director {
 
 /// The same of a pool that says something of requests.
 fn directed(rules: Rules, said: RequestRules) -> Director {
+    configured(DEFAULT_CONFIG, rules, said)
+}
+
+/// The same under this configuration.
+fn configured(config: &str, rules: Rules, said: RequestRules) -> Director {
     let (store, mut writer) = datastore::store();
     let endpoint = EndpointMeta {
         name: "a".into(),
@@ -28,7 +34,7 @@ fn directed(rules: Rules, said: RequestRules) -> Director {
     };
     writer.apply(vec![Change::Upsert(endpoint)], |_| {});
     writer.update_rules(|rules| *rules = said);
-    let pool = pool::testing::pool(store, Duration::from_secs(1));
+    let pool = pool::testing::pool_under(config, store, Duration::from_secs(1));
     Director::new(Arc::new(pool), rules)
 }
 
@@ -162,4 +168,54 @@ fn models_are_rewritten_as_the_pool_says_or_else_as_a_header_does() {
     assert_eq!(drawn, ["a", "b"].map(str::to_owned).into(), "2 in 10^60 that one of them never comes");
     let strict = directed(Rules { trust_client_headers: false, ..Rules::default() }, said);
     assert_eq!(resolved(&strict, &header, "old").target_model, "new", "what a client says does not count");
+}
+
+#[test]
+fn a_request_without_a_body_is_told_as_the_profile_handler_has_it() {
+    const STAGES: &str = "- {type: always-disagg-pd-decider, name: always}\n- type: decode-filter\n\
+                          schedulingProfiles: [{name: prefill, plugins: []}, {name: decode, plugins: []}]\n";
+    let with = |handler: &str| {
+        format!(
+            "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\nplugins:\n- {{type: {handler}}}\n{STAGES}"
+        )
+    };
+    let (rank, own) = (Some("10.0.0.1:8000"), "10.0.0.1:8000");
+    for (name, config, destination, rank) in [
+        ("the default", DEFAULT_CONFIG.to_owned(), own, None),
+        (
+            "ranks",
+            "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n\
+             plugins: [{type: data-parallel-profile-handler, parameters: {primaryPort: 9000}}]"
+                .to_owned(),
+            "10.0.0.1:9000",
+            rank,
+        ),
+        (
+            "stages and ranks",
+            with("pd-profile-handler, parameters: {deciderPluginName: always, primaryPort: 9000}"),
+            "10.0.0.1:9000",
+            rank,
+        ),
+        (
+            "nobody works for it",
+            with("disagg-profile-handler, parameters: {stageOrder: prefill-first}"),
+            own,
+            None,
+        ),
+        ("a header that names no profile", with("header-profile-handler"), own, None),
+    ] {
+        let director = configured(&config, Rules::default(), RequestRules::default());
+        let sent = ["x-prefiller-host-port", "x-encoder-hosts-ports", "x-data-parallel-host-port"];
+        let headers = sent.map(|name| (name.to_owned(), Bytes::from_static(b"6.6.6.6:6")));
+        let raw = RawRequest { headers: headers.into(), ..RawRequest::default() };
+        let Routed { destination: told, headers, remove_headers, .. } =
+            director.decide(raw, director.now()).expect(name);
+        assert_eq!(told, destination, "{name}");
+        let want = rank.map(|rank| ("x-data-parallel-host-port", rank.to_owned()));
+        assert_eq!(headers.into_vec(), Vec::from_iter(want), "{name}");
+        let removed: Vec<_> =
+            sent.into_iter().filter(|name| rank.is_none() || !name.contains("parallel")).collect();
+        assert!(removed.iter().all(|name| remove_headers.iter().any(|other| other == name)), "{name}");
+        assert_eq!(remove_headers.len(), removed.len(), "{name}");
+    }
 }

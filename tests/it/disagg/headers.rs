@@ -145,6 +145,13 @@ async fn d22_all_ranks_are_reached_at_one_port() {
             eventually(&case, async || envoy.access_log().contains(&told).then_some(())).await;
         }
     }
+    let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
+    let n_before = primary.received().len();
+    let get = client(Protocol::Http1).get(format!("{}/v1/models", envoy.http())).header(RANK, "6.6.6.6:6");
+    assert_eq!(get.header(PREFILLER, "6.6.6.6:6").send().await.expect("Envoy answers").status(), 200);
+    let received = primary.wait_for(n_before + 1).await.pop().expect("without a body");
+    let [rank] = &values(&received, RANK)[..] else { panic!("without a body: {:?}", received.headers) };
+    assert!(names.contains(rank) && values(&received, PREFILLER).is_empty(), "{:?}", received.headers);
     assert!(ranks.iter().all(|rank| rank.received().is_empty()));
 }
 
