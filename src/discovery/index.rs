@@ -121,6 +121,11 @@ impl PoolIndex {
         }
     }
 
+    /// The labels that the pool selects, if it is known.
+    pub fn selected(&self) -> Option<&BTreeMap<String, String>> {
+        self.spec.as_ref().map(|spec| &spec.match_labels)
+    }
+
     /// Takes an event; it shows in the next update.
     pub fn tell(&mut self, event: Event) {
         let pool = &self.pool;

@@ -10,7 +10,6 @@ mod lines;
 mod standing;
 mod wire;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -63,8 +62,6 @@ pub struct KubeSource {
     index: PoolIndex,
     /// Which pods are followed; the follower of pods listens.
     pods: watch::Sender<Option<Selection>>,
-    /// The labels that the pool selects, if it is known.
-    selected: Option<BTreeMap<String, String>>,
     /// Whether the API said that there is no such pool.
     missing: bool,
 }
@@ -78,16 +75,7 @@ impl KubeSource {
         };
         let reference = PoolRef { name: pool.name.clone(), group };
         let index = PoolIndex::new(pool.namespace.clone(), reference);
-        Self {
-            client,
-            source,
-            writer,
-            pool,
-            index,
-            pods: watch::Sender::default(),
-            selected: None,
-            missing: false,
-        }
+        Self { client, source, writer, pool, index, pods: watch::Sender::default(), missing: false }
     }
 
     /// Follows the pool for ever.
@@ -148,7 +136,6 @@ impl KubeSource {
             Message::Standing(at, standing) => standings.set(at, standing),
             Message::Event(event) => {
                 if let Event::Pool(spec) = &event {
-                    self.selected = spec.as_ref().map(|spec| spec.match_labels.clone());
                     if spec.is_none() {
                         self.pods.send_replace(None);
                     }
@@ -172,7 +159,7 @@ impl KubeSource {
     fn apply(&mut self, standings: &Standings) -> bool {
         let Update { changes, objectives, model_priorities, rewrites, relist_pods, synced } =
             self.index.update();
-        if relist_pods && let Some(selected) = &self.selected {
+        if let Some(selected) = relist_pods.then(|| self.index.selected()).flatten() {
             let labels: Vec<_> = selected.iter().map(|(key, value)| format!("{key}={value}")).collect();
             self.pods.send_replace(Some(Selection { labels: labels.join(","), ..Selection::default() }));
         }

@@ -37,8 +37,6 @@ pub struct PodState {
     pub addresses: Vec<String>,
     /// Whether its condition `Ready` is true.
     pub ready: bool,
-    /// Whether its deletion has begun.
-    pub deleted: bool,
     /// When it was started, in seconds since 1970 (`status.startTime`).
     pub started: i64,
 }
@@ -82,7 +80,7 @@ pub(super) struct Member {
 impl Member {
     /// What is kept of `pod`, if it could serve in `pool`.
     pub(super) fn of(pod: PodState, pool: &PoolSpec) -> Option<Self> {
-        if !pod.ready || pod.deleted || !pool.selects(&pod.labels) {
+        if !pod.ready || !pool.selects(&pod.labels) {
             return None;
         }
         let address = pod.addresses.iter().find_map(|address| {

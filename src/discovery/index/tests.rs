@@ -93,7 +93,6 @@ fn unfit(name: &str, address: &str) -> Vec<(&'static str, PodState)> {
     let fit = pod(name, address);
     vec![
         ("not ready", PodState { ready: false, ..fit.clone() }),
-        ("its deletion began", PodState { deleted: true, ..fit.clone() }),
         ("other label", PodState { labels: pairs(&[("app", "y")]), ..fit.clone() }),
         ("no label", PodState { labels: BTreeMap::new(), ..fit.clone() }),
         ("no address", PodState { addresses: vec![], ..fit.clone() }),

@@ -122,7 +122,6 @@ pub(super) fn pod(text: &str) -> serde_json::Result<Item<PodState>> {
         host_address: status.host_ip,
         addresses: first.into_iter().chain(status.pod_ips.into_iter().map(|address| address.ip)).collect(),
         ready: status.conditions.iter().any(ready),
-        deleted: metadata.deletion_timestamp.is_some(),
         started: seconds(status.start_time.as_ref()),
     };
     Ok(metadata.item(pod))

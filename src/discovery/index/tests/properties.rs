@@ -30,9 +30,8 @@ fn pods() -> impl Strategy<Value = PodState> {
     ];
     let annotation =
         prop_oneof![3 => Just(None), 1 => "[0-3, ]{0,5}".prop_map(Some), 1 => ".*".prop_map(Some)];
-    let flags = (prop::bool::weighted(0.8), prop::bool::weighted(0.1));
-    (name(), labels(), annotation, addresses, flags, 0..3_i64).prop_map(
-        |(name, labels, annotation, addresses, (ready, deleted), started)| {
+    (name(), labels(), annotation, addresses, prop::bool::weighted(0.8), 0..3_i64).prop_map(
+        |(name, labels, annotation, addresses, ready, started)| {
             let annotations =
                 annotation.into_iter().map(|ports| (ACTIVE_PORTS[1].to_owned(), ports)).collect();
             PodState {
@@ -43,7 +42,6 @@ fn pods() -> impl Strategy<Value = PodState> {
                 host_address: String::new(),
                 addresses,
                 ready,
-                deleted,
                 started,
             }
         },

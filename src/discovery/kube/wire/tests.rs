@@ -46,7 +46,6 @@ fn a_pod_leaves_what_counts() {
         host_address: "192.0.2.1".into(),
         addresses: ["10.0.0.5", "10.0.0.5", "fd00::5"].map(str::to_owned).into(),
         ready: true,
-        deleted: false,
         started: 1_761_991_200,
     };
     assert_eq!(item.object, Some(want));
