@@ -1,12 +1,10 @@
 //! A map that forgets what was not used for longest: [`Recent`].
 //!
 //! An exact LRU of a fixed capacity: a hash map of numbered nodes that are linked by recency. It says nothing of time.
+//! Its memory is asked for once, for all that it may hold, and touched as it fills: a map that grows, or that clears up
+//! after what was removed, would now and then make a decision wait for all of its entries to be hashed anew.
 
-use std::collections::HashMap;
-use std::hash::Hash;
-
-/// Values that there is room for from the beginning, so that few decisions have to make some.
-const RESERVED: usize = 1024;
+use std::hash::{BuildHasher, Hash, RandomState};
 
 /// No node.
 const NONE: u32 = u32::MAX;
@@ -16,15 +14,19 @@ struct Node<K, V> {
     value: V,
     newer: u32,
     older: u32,
+    /// The next node whose key has the same hash, or that is spare.
+    next: u32,
 }
 
 /// Values by key, up to a capacity, in the order in which they were last used.
 pub(crate) struct Recent<K, V> {
     capacity: usize,
-    by_key: HashMap<K, u32>,
+    hasher: RandomState,
+    /// By hash of the key: the first node + 1, or 0, which memory is when it comes from the system.
+    first: Vec<u32>,
     nodes: Vec<Node<K, V>>,
-    /// Nodes without a key.
-    spare: Vec<u32>,
+    /// The first node without a key.
+    spare: u32,
     newest: u32,
     oldest: u32,
 }
@@ -32,12 +34,13 @@ pub(crate) struct Recent<K, V> {
 impl<K: Copy + Eq + Hash, V> Recent<K, V> {
     /// Makes an empty one that holds up to `capacity` values, 1 to 2^31.
     pub(crate) fn new(capacity: usize) -> Self {
-        let reserved = capacity.min(RESERVED);
+        let capacity = capacity.clamp(1, 1 << 31);
         Self {
-            capacity: capacity.clamp(1, 1 << 31),
-            by_key: HashMap::with_capacity(reserved),
-            nodes: Vec::with_capacity(reserved),
-            spare: Vec::new(),
+            capacity,
+            hasher: RandomState::new(),
+            first: vec![0; capacity.next_power_of_two()],
+            nodes: Vec::with_capacity(capacity),
+            spare: NONE,
             newest: NONE,
             oldest: NONE,
         }
@@ -45,44 +48,53 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
 
     /// The value of `key`, which this is no use of.
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
-        let node = *self.by_key.get(key)?;
+        let node = self.find(key)?;
         Some(&mut self.nodes[node as usize].value)
     }
 
     /// Whether there is a value of `key`.
     pub(crate) fn contains(&self, key: &K) -> bool {
-        self.by_key.contains_key(key)
+        self.find(key).is_some()
     }
 
     /// Makes `value` that of `key`, and the most recent of all. Beyond the capacity the oldest goes.
     pub(crate) fn put(&mut self, key: K, value: V) {
-        if let Some(&node) = self.by_key.get(&key) {
+        if let Some(node) = self.find(&key) {
             self.nodes[node as usize].value = value;
             self.unlink(node);
             self.link_newest(node);
             return;
         }
-        if self.by_key.len() == self.capacity {
+        if self.spare == NONE && self.nodes.len() == self.capacity {
             self.pop_oldest();
         }
-        let new = Node { key, value, newer: NONE, older: NONE };
-        let node = if let Some(node) = self.spare.pop() {
-            self.nodes[node as usize] = new;
+        let bucket = self.bucket(&key);
+        let next = self.first[bucket].wrapping_sub(1);
+        let new = Node { key, value, newer: NONE, older: NONE, next };
+        let node = self.spare;
+        let node = if let Some(spare) = self.nodes.get_mut(node as usize) {
+            self.spare = std::mem::replace(spare, new).next;
             node
         } else {
             self.nodes.push(new);
             u32::try_from(self.nodes.len() - 1).expect("the capacity is below")
         };
-        self.by_key.insert(key, node);
+        self.first[bucket] = node + 1;
         self.link_newest(node);
     }
 
     /// Forgets `key`.
     pub(crate) fn remove(&mut self, key: &K) {
-        if let Some(node) = self.by_key.remove(key) {
-            self.unlink(node);
-            self.spare.push(node);
+        let Some(node) = self.find(key) else { return };
+        let next = self.nodes[node as usize].next;
+        let bucket = self.bucket(key);
+        let before = self.chain(bucket).find(|&at| self.nodes[at as usize].next == node);
+        match before {
+            Some(before) => self.nodes[before as usize].next = next,
+            None => self.first[bucket] = next.wrapping_add(1),
         }
+        self.unlink(node);
+        self.nodes[node as usize].next = std::mem::replace(&mut self.spare, node);
     }
 
     /// Forgets the one that was not used for longest.
@@ -100,6 +112,26 @@ impl<K: Copy + Eq + Hash, V> Recent<K, V> {
             let node = self.nodes.get(at as usize)?;
             at = node.newer;
             Some((&node.key, &node.value))
+        })
+    }
+
+    fn find(&self, key: &K) -> Option<u32> {
+        self.chain(self.bucket(key)).find(|&node| self.nodes[node as usize].key == *key)
+    }
+
+    fn bucket(&self, key: &K) -> usize {
+        #[expect(clippy::cast_possible_truncation, reason = "of the hash any bits do")]
+        let hash = self.hasher.hash_one(key) as usize;
+        hash & (self.first.len() - 1)
+    }
+
+    /// The nodes of a bucket.
+    fn chain(&self, bucket: usize) -> impl Iterator<Item = u32> {
+        let mut at = self.first[bucket].wrapping_sub(1);
+        std::iter::from_fn(move || {
+            let node = at;
+            at = self.nodes.get(node as usize)?.next;
+            Some(node)
         })
     }
 
@@ -170,5 +202,19 @@ mod tests {
             }
             prop_assert!(recent.nodes.len() <= capacity, "nodes are used again");
         }
+    }
+
+    #[test]
+    fn it_never_asks_for_memory_however_it_is_used() {
+        let mut recent = Recent::new(5000);
+        let used = allocation_counter::measure(|| {
+            for key in 0..50_000_u64 {
+                recent.put(key, key);
+                if key % 7 == 0 {
+                    recent.remove(&(key / 2));
+                }
+            }
+        });
+        assert_eq!((used.count_total, recent.iter().count()), (0, 5000), "{used:?}");
     }
 }
