@@ -3,6 +3,8 @@
 //! Entry point: [`Attributes::number`]. A key is interned when a plugin is built, so reading one hashes nothing and
 //! allocates nothing. [`Endpoint`](crate::endpoint::Endpoint) holds the attributes; who writes them, drops them as well.
 
+use std::sync::Arc;
+
 /// Producer and name of an attribute, interned in the pool's [`SlotNames`](crate::slot::SlotNames).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AttributeKey(pub(crate) u32);
@@ -12,8 +14,9 @@ pub struct AttributeKey(pub(crate) u32);
 pub enum AttributeValue {
     /// A finite number.
     Number(f64),
-    /// Words, such as the models that are served, or a [place](Place).
-    Words(Vec<String>),
+    /// Words, such as the models that are served, or a [place](Place); shared, since every change of another attribute
+    /// makes all of them anew.
+    Words(Arc<[String]>),
 }
 
 /// What a source says now of one attribute; `None` is nothing.
@@ -108,11 +111,14 @@ mod tests {
         let number = |value| Some(AttributeValue::Number(value));
         let first = Attributes::default().with(&[(c, number(3.0)), (a, number(1.0))]);
         assert!(first.say(&[(a, number(1.0)), (b, None)]) && !first.say(&[(a, None)]));
-        let words = Some(AttributeValue::Words(vec!["w".to_owned()]));
+        let words = Some(AttributeValue::Words(["w".to_owned()].into()));
         let second = first.with(&[(a, None), (b, words)]);
         assert_eq!((second.number(a), second.number(b), second.number(c)), (None, None, Some(3.0)));
         assert_eq!(second.words(b), Some(&["w".to_owned()][..]));
         assert_eq!(second.words(c), None);
+        let third = second.with(&[(c, number(4.0))]);
+        let shared = second.words(b).zip(third.words(b)).map(|(words, same)| std::ptr::eq(words, same));
+        assert_eq!(shared, Some(true), "no word is copied because of another attribute");
         assert_eq!(second.iter().map(|(key, _)| key).collect::<Vec<_>>(), [b, c]);
     }
 

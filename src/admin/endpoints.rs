@@ -28,7 +28,7 @@ fn endpoint_json(pool: &PoolState, endpoint: &Endpoint) -> Value {
         if let Some((producer, name)) = pool.slots.attribute_name(key) {
             let value = match value {
                 AttributeValue::Number(number) => json!(number),
-                AttributeValue::Words(words) => json!(words),
+                AttributeValue::Words(words) => json!(words[..]),
             };
             attributes.entry(producer).or_default().insert(name, value);
         }

@@ -51,7 +51,9 @@ impl AttributeSource {
                     tell(&keys.utilization, found.utilization.map(AttributeValue::Number));
                     tell(&keys.memory_used, found.memory_used.map(AttributeValue::Number));
                 }
-                Extractor::Models(keys) => tell(keys, models::read(page).map(AttributeValue::Words)),
+                Extractor::Models(keys) => {
+                    tell(keys, models::read(page).map(|names| AttributeValue::Words(names.into())));
+                }
                 Extractor::Engine(_) | Extractor::Place(_) | Extractor::Other => {}
             }
         }

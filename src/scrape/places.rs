@@ -24,6 +24,7 @@ pub(super) fn forget(extractors: &[PlaceExtractor], snapshot: &Snapshot) {
 fn told(extractor: &PlaceExtractor, endpoint: &Endpoint) -> Vec<Told> {
     let labels = endpoint.labels();
     let words = extractor.labels.each_ref().map(|label| labels.get(label).cloned().unwrap_or_default());
-    let value = words.iter().any(|word| !word.is_empty()).then(|| AttributeValue::Words(words.to_vec()));
+    let value =
+        words.iter().any(|word| !word.is_empty()).then(|| AttributeValue::Words(words.clone().into()));
     extractor.keys.iter().map(|&key| (key, value.clone())).collect()
 }
