@@ -1,8 +1,8 @@
-//! What plugins that read an attribute of endpoints have in common: how parameters name it, and what is told of it.
+//! What plugins that read an attribute of endpoints have in common: how parameters name it.
 
 use epp_framework::attribute::AttributeKey;
 use epp_framework::parameters::{Parameter, ParameterKind, Parameters};
-use epp_framework::plugin::{BuildContext, Review};
+use epp_framework::plugin::BuildContext;
 
 use crate::extractor::core_metrics;
 
@@ -30,7 +30,7 @@ fn check_attribute(text: &str) -> Option<String> {
 }
 
 /// Producer and name of the attribute. Files of llm-d before it had `producer` say both in one, the producer last.
-fn named<'p>(parameters: &'p Parameters, parameter: &str) -> (&'p str, &'p str) {
+pub(crate) fn named<'p>(parameters: &'p Parameters, parameter: &str) -> (&'p str, &'p str) {
     let (name, producer) = (parameters.text(parameter), parameters.text("producer"));
     match name.rsplit_once('/') {
         Some((name, producer_too)) if producer == core_metrics::NAME && !name.is_empty() => {
@@ -44,23 +44,6 @@ fn named<'p>(parameters: &'p Parameters, parameter: &str) -> (&'p str, &'p str) 
 pub(crate) fn key(parameters: &Parameters, parameter: &str, cx: &BuildContext<'_>) -> AttributeKey {
     let (producer, name) = named(parameters, parameter);
     cx.attribute(producer, name)
-}
-
-/// Tells of an attribute that no endpoint will ever have, as far as that can be known.
-pub(crate) fn review(review: &Review<'_>, parameter: &str) -> Vec<String> {
-    let (producer, name) = named(review.parameters, parameter);
-    match (review.find)(producer) {
-        Some((found, parameters)) if found.name == core_metrics::NAME => {
-            let lacks = !core_metrics::publishes(parameters, name);
-            let told = || {
-                format!(
-                    "no endpoint has the attribute `{name}`, `{producer}` has no custom metric of that name"
-                )
-            };
-            lacks.then(told).into_iter().collect()
-        }
-        _ => Vec::new(),
-    }
 }
 
 #[cfg(test)]

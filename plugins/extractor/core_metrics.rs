@@ -20,6 +20,7 @@ pub(crate) const TYPE: PluginType = PluginType {
               become attributes.",
     parameters: PARAMETERS,
     kinds: &[Kind::Extractor(Payload::Metrics)],
+    leaves,
     build,
     releases: releases::SINCE_V1_5,
     check,
@@ -168,10 +169,10 @@ pub(crate) fn keys(parameters: &Parameters) -> Vec<&str> {
     metrics.iter().map(|metric| metric.text("attributeKey")).collect()
 }
 
-/// Whether an engine of these parameters, or all of them, have a custom metric for this attribute.
-pub(crate) fn publishes(parameters: &Parameters, attribute: &str) -> bool {
+/// The attributes of custom metrics, of one engine or of all.
+fn leaves(parameters: &Parameters) -> Vec<&str> {
     let engines = parameters.list("engineConfigs").unwrap_or_default();
-    engines.iter().chain([parameters]).any(|level| keys(level).contains(&attribute))
+    engines.iter().chain([parameters]).flat_map(keys).collect()
 }
 
 /// An entry that takes the place of a known engine takes all of it.

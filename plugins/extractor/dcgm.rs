@@ -7,6 +7,8 @@ use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, Stability, r
 use super::of;
 
 const NAME: &str = "dcgm-extractor";
+const UTILIZATION: &str = "GPUUtilization";
+const MEMORY_USED: &str = "GPUMemoryUsed";
 
 /// `dcgm-extractor`.
 pub(crate) const TYPE: PluginType = PluginType {
@@ -14,6 +16,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     summary: "Leaves the attributes `GPUUtilization` (of the busiest GPU, 0 to 1) and `GPUMemoryUsed` (fraction of the \
               memory of all, 0 to 1).",
     kinds: &[Kind::Extractor(Payload::Metrics)],
+    leaves: |_| vec![UTILIZATION, MEMORY_USED],
     build,
     stability: Stability::Alpha,
     releases: releases::LLM_D,
@@ -22,7 +25,7 @@ pub(crate) const TYPE: PluginType = PluginType {
 
 fn build(_parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {
     of(Extractor::Gpu(GpuExtractor {
-        utilization: cx.own_attribute(NAME, "GPUUtilization"),
-        memory_used: cx.own_attribute(NAME, "GPUMemoryUsed"),
+        utilization: cx.own_attribute(NAME, UTILIZATION),
+        memory_used: cx.own_attribute(NAME, MEMORY_USED),
     }))
 }

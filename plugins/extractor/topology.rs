@@ -20,6 +20,11 @@ pub(crate) const PRODUCER: Parameter = Parameter {
     summary: "Name, or type, of the plugin that says where endpoints are.",
 };
 
+/// Producer and name of the attribute that those parameters name.
+pub(crate) fn read(parameters: &Parameters) -> Vec<(&str, &str)> {
+    vec![(parameters.text("topologyProducerName"), ATTRIBUTE)]
+}
+
 /// The attribute that those parameters name.
 pub(crate) fn key(parameters: &Parameters, cx: &BuildContext<'_>) -> AttributeKey {
     cx.attribute(parameters.text("topologyProducerName"), ATTRIBUTE)
@@ -31,6 +36,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     summary: "Leaves the attribute `Topology`: host, rack, zone and region of an endpoint, by its labels.",
     parameters: PARAMETERS,
     kinds: &[Kind::Extractor(Payload::Events)],
+    leaves: |_| vec![ATTRIBUTE],
     build,
     stability: Stability::Alpha,
     releases: releases::LLM_D,

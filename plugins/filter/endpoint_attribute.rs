@@ -17,6 +17,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     name: "endpoint-attribute-filter",
     summary: "Keeps endpoints by an attribute: by a threshold, a range, a number of the best, or a percentile.",
     parameters: PARAMETERS,
+    reads: |parameters| vec![attribute::named(parameters, "attribute")],
     kinds: &[Kind::Filter],
     check,
     build,
@@ -146,13 +147,9 @@ fn check(parameters: &Parameters) -> Vec<String> {
 }
 
 fn review(review: &Review<'_>) -> Vec<String> {
-    let mut told = attribute::review(review, "attribute");
-    if !review.parameters.boolean("fallbackOnEmpty") {
-        told.push(
-            "it may leave nobody, and requests are then refused, unless `fallbackOnEmpty` is true".to_owned(),
-        );
-    }
-    told
+    let told =
+        || "it may leave nobody, and requests are then refused, unless `fallbackOnEmpty` is true".to_owned();
+    (!review.parameters.boolean("fallbackOnEmpty")).then(told).into_iter().collect()
 }
 
 fn build(parameters: &Parameters, cx: &BuildContext<'_>) -> Plugin {

@@ -20,6 +20,7 @@ pub(crate) const TYPE: PluginType = PluginType {
               everybody, if there is none of them or nothing is known.",
     parameters: PARAMETERS,
     kinds: &[Kind::Filter],
+    reads: topology::read,
     build,
     stability: Stability::Alpha,
     releases: releases::LLM_D,

@@ -97,6 +97,10 @@ pub struct PluginType {
     pub renamed: &'static [(&'static str, &'static str)],
     /// Kinds it will have once built; known before building so that defaults can be injected.
     pub kinds: &'static [Kind],
+    /// Attributes of endpoints that an instance reads: who leaves it, by its name or type, and its name.
+    pub reads: fn(&Parameters) -> Vec<(&str, &str)>,
+    /// Attributes of endpoints that an instance leaves.
+    pub leaves: fn(&Parameters) -> Vec<&str>,
     /// Says what is wrong with parameters that are each right by themselves; one sentence each.
     pub check: fn(&Parameters) -> Vec<String>,
     /// Says what is wrong with the names of the profiles that it is to handle; one sentence each, to stand behind the
@@ -124,6 +128,8 @@ impl PluginType {
         parameters: &[],
         renamed: &[],
         kinds: &[],
+        reads: |_| Vec::new(),
+        leaves: |_| Vec::new(),
         check: |_| Vec::new(),
         judge_profiles: |_, _| Vec::new(),
         build: |_, _| Plugin::default(),

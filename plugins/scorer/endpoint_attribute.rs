@@ -19,7 +19,7 @@ pub(crate) const TYPE: PluginType = PluginType {
     kinds: &[Kind::Scorer],
     build,
     check,
-    review: |review| attribute::review(review, "attributeKey"),
+    reads: |parameters| vec![attribute::named(parameters, "attributeKey")],
     stability: Stability::Alpha,
     releases: releases::LLM_D,
     ..PluginType::PLAIN

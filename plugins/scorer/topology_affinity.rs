@@ -17,6 +17,7 @@ pub(crate) const TYPE: PluginType = PluginType {
               region (0.02).",
     parameters: PARAMETERS,
     kinds: &[Kind::Scorer],
+    reads: topology::read,
     build,
     stability: Stability::Alpha,
     releases: releases::LLM_D,

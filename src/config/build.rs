@@ -3,6 +3,7 @@
 //! Injects the defaults, resolves the references, checks the parameters, and tells every problem it finds. Pure: no
 //! plugin is built here, the caller does that with each instance's `plugin_type.build`, in `build_order`.
 
+mod attributes;
 mod data_layer;
 mod flow_control;
 mod parsers;
@@ -191,6 +192,7 @@ impl<'a> Composer<'a> {
         self.judge_producers();
         self.review(profiles.iter().flatten(), discovery, &parsers);
         self.review_sources(&sources);
+        self.review_attributes();
         // An entry that was told about is missing from the lists; the rest cannot stand without it.
         let complete = self.every_entry_is_read;
         let profiles = profiles.into_iter().collect::<Option<Vec<_>>>();

@@ -331,8 +331,52 @@ fn an_attribute_that_no_endpoint_has_is_told() {
         sources(LLM_D_HEAD, &format!("plugins:\n{scorer}{extractor}")).1
     };
     assert_eq!(warnings("depth"), "");
-    let want =
-        "no endpoint has the attribute `dept`, `core-metrics-extractor` has no custom metric of that name";
-    assert!(warnings("dept").ends_with(want), "{}", warnings("dept"));
-    assert_eq!(warnings("GPUUtilization/dcgm-extractor"), "", "another producer is not known");
+    for (attribute, advice) in [
+        ("dept", "add it to `customMetrics` of `core-metrics-extractor`"),
+        (
+            "GPUUtilization/dcgm-extractor",
+            "declare a plugin of type `dcgm-extractor`, and list it in `dataLayer.sources` with a source of metrics",
+        ),
+        ("Topology/topology-extractor", "declare a plugin of type `topology-extractor`"),
+        ("depth/of-mine", "no extractor is named `of-mine`, or of that type"),
+        ("depth/max-score-picker", "`max-score-picker` leaves no attributes"),
+    ] {
+        let name = attribute.split('/').next().unwrap();
+        let want = format!(
+            "plugin `endpoint-attribute-scorer` reads the attribute `{name}`, which no data source provides: {advice}"
+        );
+        assert!(warnings(attribute).ends_with(&want), "{}", warnings(attribute));
+    }
+}
+
+#[test]
+fn attributes_are_left_by_name_or_by_type() {
+    let gpu = "dataLayer: {sources: [{pluginRef: dcgm-data-source, extractors: [{pluginRef: gpu}]}], injectDefaults: true}";
+    let plugins = |scorer: &str| {
+        format!(
+            "plugins: [{{type: dcgm-data-source}}, {{type: dcgm-extractor, name: gpu}}, {scorer}]\n{gpu}\n"
+        )
+    };
+    let attribute = |name: &str| {
+        plugins(&format!(
+            "{{type: endpoint-attribute-scorer, parameters: {{attributeKey: {name}, algorithm: {{type: \
+             linear_lower_is_better}}}}}}"
+        ))
+    };
+    let place = |producer: &str| {
+        let scorer =
+            format!("{{type: topology-affinity-scorer, parameters: {{topologyProducerName: {producer}}}}}");
+        plugins(&format!("{scorer}, {{type: topology-extractor, name: place}}"))
+    };
+    for (name, config, want) in [
+        ("by name", attribute("GPUUtilization/gpu"), ""),
+        ("by type", attribute("GPUMemoryUsed/dcgm-extractor"), ""),
+        ("a place by name", place("place"), ""),
+        ("a place by type", place("topology-extractor"), ""),
+        ("no such one", attribute("GPU/gpu"), "`gpu` leaves `GPUUtilization`, `GPUMemoryUsed`"),
+        ("no place", place("gpu"), "`gpu` leaves `GPUUtilization`, `GPUMemoryUsed`"),
+    ] {
+        let warnings = sources(LLM_D_HEAD, &config).1;
+        assert!(warnings.ends_with(want) && warnings.is_empty() == want.is_empty(), "{name}: {warnings}");
+    }
 }
