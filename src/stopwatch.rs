@@ -8,7 +8,7 @@ use std::time::Duration;
 use epp_framework::time::Timestamp;
 
 /// A plugin at work, by its place in the pipeline. Profiles and plugins are counted in configuration order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// A producer, before the decision.
     Produce(usize),

@@ -1,10 +1,11 @@
 //! Gauges of one pool: [`PoolCollector`] reads them from the snapshot when the page is asked for.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use epp_framework::endpoint::Freshness;
+use epp_framework::endpoint::{FixedMeta, Freshness};
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{Gauge, GaugeVec, IntGaugeVec, Opts, Registry};
@@ -81,10 +82,11 @@ impl Collector for PoolCollector {
                 kv += load.kv_used;
             }
             // A name that two namespaces share is told apart; the other names stay as v1.0.1 has them.
-            let full = format!("{}/{}", endpoint.meta.namespace, endpoint.meta.name);
-            let shared = names.get(endpoint.meta.name.as_str()).is_some_and(|&n| n > 1);
-            let pod = if shared { full.as_str() } else { endpoint.meta.name.as_str() };
-            self.per_pod_queue.with_label_values(&[name, pod]).set(load.waiting.into());
+            let FixedMeta { name: pod, namespace, .. } = &endpoint.meta;
+            let shared = names.get(pod.as_str()).is_some_and(|&n| n > 1);
+            let pod =
+                if shared { Cow::Owned(format!("{namespace}/{pod}")) } else { Cow::Borrowed(pod.as_str()) };
+            self.per_pod_queue.with_label_values(&[name, &*pod]).set(load.waiting.into());
         }
         let mean = |sum: f64| if fresh == 0 { 0.0 } else { sum / fresh as f64 };
         let set = |gauges: &GaugeVec, value: f64| {
