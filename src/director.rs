@@ -95,7 +95,9 @@ impl Director {
 
     /// Decides a request whose headers came at `received`. Every refusal is counted here.
     pub fn decide(&self, raw: RawRequest, received: Timestamp) -> Result<Routed, ErrorPage> {
-        let mut request = InferenceRequest::default();
+        let sent_id = raw.header("x-request-id");
+        let request_id = sent_id.map_or_else(new_request_id, str::to_owned);
+        let mut request = InferenceRequest { request_id, ..InferenceRequest::default() };
         let routed = match &raw.body {
             None if !raw.more => self.decide_bodiless(&raw.subset),
             _ => self.decide_inference(&raw, received, &mut request),
@@ -104,11 +106,7 @@ impl Director {
             routed.map_err(|rejection| self.refuse(&request, &rejection))?;
         let mut remove_headers = control_headers::sent(&raw.headers);
         remove_headers.retain(|sent| headers.iter().all(|(set, _)| set != sent));
-        let made_request_id = match raw.header("x-request-id") {
-            Some(_) => None,
-            None if request.request_id.is_empty() => Some(new_request_id()),
-            None => Some(request.request_id),
-        };
+        let made_request_id = sent_id.is_none().then_some(request.request_id);
         let body = raw.body;
         Ok(Routed { ticket, destination, headers, scores, body, splice, made_request_id, remove_headers })
     }
@@ -124,7 +122,8 @@ impl Director {
         self.pool.metrics.model(&request.model, &request.target_model).count_error(page.code);
         // Not the page: later versions quote what is no JSON.
         let reason = rejection.page(Compat::V1_0_1).body;
-        tracing::debug!(code = page.code, reason, "request refused");
+        let request_id = request.request_id.as_str();
+        tracing::debug!(code = page.code, reason, request_id, "request refused");
         page
     }
 
@@ -224,7 +223,7 @@ impl Director {
         Ok((parsed, parser.clone()))
     }
 
-    /// Objective → priority, model rewrite, request id. Says what of the body changes, if the model does.
+    /// Objective → priority, model rewrite. Says what of the body changes, if the model does.
     fn resolve(
         &self,
         raw: &RawRequest,
@@ -237,7 +236,6 @@ impl Director {
         let fairness_id =
             header("x-llm-d-inference-fairness-id").or_else(|| header("x-gateway-inference-fairness-id"));
         fairness_id.unwrap_or_default().clone_into(&mut request.fairness_id);
-        request.request_id = raw.header("x-request-id").map_or_else(new_request_id, str::to_owned);
         let rules = self.pool.store.rules();
         // A model that was not seen cannot be replaced, and one that nobody needs is not made up.
         let is_named = parsed.model.is_some();

@@ -290,23 +290,36 @@ impl Session {
                     Step::Reject(Rejection::UploadStalled { seconds: self.limits.upload_idle.as_secs() })
                 }
             };
-            let undecided = if let Step::Decide(undecided) = &step { undecided.n_bytes() } else { 0 };
-            let room = self.held.set(self.exchange.held_bytes() + undecided, self.limits.held_bytes);
-            match if room { step } else { Step::Reject(Rejection::Overloaded) } {
-                Step::Wait => {}
-                Step::Reply(replies) => self.replies = replies,
-                Step::Decide(undecided) => self.decide(undecided).await?,
-                Step::Reject(rejection) => {
-                    let page = self.director.refuse(&InferenceRequest::default(), &rejection);
-                    self.replies = self.exchange.rejected(page);
-                }
-                Step::Observe(part, chunk) => {
-                    let attributes = self.observe(&part, &chunk);
-                    let passed = self.pass(&part, chunk);
-                    self.replies = self.exchange.answer_response(&part, passed).reporting(attributes);
-                }
+            if let Some(undecided) = self.carry_out(step) {
+                self.decide(undecided).await?;
             }
         }
+    }
+
+    /// Does what the exchange says, if there is room for what it holds; returns what is to be decided.
+    fn carry_out(&mut self, step: Step) -> Option<Undecided> {
+        let undecided = if let Step::Decide(undecided) = &step { undecided.n_bytes() } else { 0 };
+        let room = self.held.set(self.exchange.held_bytes() + undecided, self.limits.held_bytes);
+        let sent_id = match &step {
+            Step::Decide(undecided) if !room => undecided.request.header("x-request-id").map(str::to_owned),
+            _ => None,
+        };
+        match if room { step } else { Step::Reject(Rejection::Overloaded) } {
+            Step::Wait => {}
+            Step::Reply(replies) => self.replies = replies,
+            Step::Decide(undecided) => return Some(undecided),
+            Step::Reject(rejection) => {
+                let request = refused(sent_id.as_deref().or(self.exchange.request_id()));
+                let page = self.director.refuse(&request, &rejection);
+                self.replies = self.exchange.rejected(page);
+            }
+            Step::Observe(part, chunk) => {
+                let attributes = self.observe(&part, &chunk);
+                let passed = self.pass(&part, chunk);
+                self.replies = self.exchange.answer_response(&part, passed).reporting(attributes);
+            }
+        }
+        None
     }
 
     async fn decide(&mut self, mut undecided: Undecided) -> Result<(), Status> {
@@ -341,7 +354,8 @@ impl Session {
     async fn decide_long(&self, judge: Judge, undecided: Undecided) -> Result<Decided, Status> {
         let turn = self.long_bodies.clone().acquire_owned();
         let Ok(turn) = timeout(self.director.decision_timeout(), turn).await else {
-            return Ok(Err(self.director.refuse(&InferenceRequest::default(), &Rejection::TooLate)));
+            let refused = refused(undecided.request.header("x-request-id"));
+            return Ok(Err(self.director.refuse(&refused, &Rejection::TooLate)));
         };
         let decided = spawn_blocking(move || {
             let _turn = turn;
@@ -427,13 +441,19 @@ impl Judge {
     fn decide(self, undecided: Undecided) -> Decided {
         let raw = undecided.finish();
         if let Some(headers) = self.model_headers {
-            let refuse = |rejection| self.director.refuse(&InferenceRequest::default(), &rejection);
+            let refused = refused(raw.header("x-request-id"));
+            let refuse = |rejection| self.director.refuse(&refused, &rejection);
             return headers.verdict(raw).map(|verdict| (verdict, None)).map_err(refuse);
         }
         let unseen_bytes = raw.unseen_bytes().filter(|_| self.tell_length);
         let (verdict, ticket) = verdict(self.director.decide(raw, self.received)?, unseen_bytes, self.hint);
         Ok((verdict, Some(ticket)))
     }
+}
+
+/// What is known of a request that is refused before it was read: the id that it came with, if it did.
+fn refused(request_id: Option<&str>) -> InferenceRequest {
+    InferenceRequest { request_id: request_id.unwrap_or_default().to_owned(), ..InferenceRequest::default() }
 }
 
 /// The text of the status may quote what was read, so only its code is logged.

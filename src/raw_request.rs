@@ -39,8 +39,7 @@ impl fmt::Debug for RawRequest {
 impl RawRequest {
     /// The first value of the header `name` (lower case), if it is UTF-8 and not empty.
     pub fn header(&self, name: &str) -> Option<&str> {
-        let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
-        std::str::from_utf8(value).ok().filter(|value| !value.is_empty())
+        value(&self.headers, name)
     }
 
     /// The path without its query; empty if no header tells it.
@@ -69,6 +68,12 @@ impl RawRequest {
         let seen = self.body.as_ref().map_or(0, Bytes::len);
         announced.checked_sub(seen).filter(|_| announced <= MAX_ANNOUNCED_BYTES)
     }
+}
+
+/// The first value of the header `name` (lower case) among `headers`, if it is UTF-8 and not empty.
+pub fn value<'a>(headers: &'a [(String, Bytes)], name: &str) -> Option<&'a str> {
+    let (_, value) = headers.iter().find(|(known, _)| known == name)?;
+    std::str::from_utf8(value).ok().filter(|value| !value.is_empty())
 }
 
 /// The head of an answer, as far as it matters.

@@ -84,10 +84,15 @@ async fn the_time_is_written_as_asked_for() {
 
 /// Asks for a bad request to be refused: with verbosity 4 and more, that is logged.
 async fn logs_refusals(epp: &Epp) -> bool {
-    let lines = || epp.log_lines().iter().filter(|line| line["msg"] == "request refused").count();
+    let lines = || {
+        let lines = epp.log_lines();
+        let refused = lines.into_iter().filter(|line| line["msg"] == "request refused");
+        refused.inspect(|line| assert_eq!(line["request_id"], "which", "{line}")).count()
+    };
     let before = lines();
     let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
-    let refused = client(Protocol::Http1).post(envoy.http()).body("no JSON").send().await.unwrap();
+    let refused = client(Protocol::Http1).post(envoy.http()).header("x-request-id", "which");
+    let refused = refused.body("no JSON").send().await.unwrap();
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
     epp.wait_until_idle().await;
     lines() > before

@@ -4,10 +4,18 @@ use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue, Metadata};
 use envoy_types::pb::google::protobuf::value::Kind;
 
+use super::Exchange;
 use crate::control_headers;
 use crate::ext_proc::destination::DestinationHint;
 use crate::ext_proc::reply::HeaderEdits;
-use crate::raw_request::{ResponseHead, Subset, is_compression};
+use crate::raw_request::{self, ResponseHead, Subset, is_compression};
+
+impl Exchange {
+    /// The id that the request came with, while it is not decided.
+    pub fn request_id(&self) -> Option<&str> {
+        raw_request::value(self.head.as_deref()?, "x-request-id")
+    }
+}
 
 /// Headers with their names in lower case.
 pub(super) fn read_headers(map: Option<HeaderMap>) -> Vec<(String, Bytes)> {
