@@ -207,9 +207,9 @@ impl PoolState {
     /// The profile handler has its say as if the profile that it needs, or else the first one, had picked that endpoint,
     /// so that port and headers are those that the servers take. If it wants more than that, neither is changed.
     pub fn place_anywhere(&self, pipeline: &Pipeline, subset: &Subset) -> Result<Placed, NoDecision> {
-        let pool = self.store.snapshot();
+        let (pool, now) = (self.store.snapshot(), self.clock.now());
         let (mut views, mut eligible) = (Vec::new(), Vec::new());
-        scheduling::look(&mut views, &pool, self.clock.now(), self.staleness);
+        scheduling::look(&mut views, &pool, now, self.staleness);
         scheduling::eligible(&views, &subset.resolve(&pool), &mut eligible);
         if eligible.is_empty() {
             return Err(NoDecision::NoCandidates);
@@ -222,7 +222,7 @@ impl PoolState {
         let profile = needed.unwrap_or_default();
         let runs = ProfileRuns::from_iter([ProfileRun { profile, picks: Some(picks.clone()) }]);
         let request = &InferenceRequest::default();
-        let cycle = Cycle { request, pool: &pool, loads: &loads, profiles, runs: &runs, peer: None, now };
+        let cycle = Cycle { request, pool: &views, profiles, runs: &runs, peer: None, now };
         let decision = handler.decide(&cycle, profiles).unwrap_or_else(|_| Decision::of(profile, picks));
         Ok(Placed {
             destination: told(&pool, &decision),
