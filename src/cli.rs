@@ -23,8 +23,9 @@ pub fn main(extra: &[PluginType]) -> ExitCode {
     let args = match read(words, &|name| std::env::var(name).ok()) {
         Ok(args) => args,
         Err(Ending::Show(text)) => {
-            stdout::print(&text);
-            return ExitCode::SUCCESS;
+            let Err(error) = stdout::print(&text) else { return ExitCode::SUCCESS };
+            complain(format_args!("cannot write to standard output: {error}"));
+            return ExitCode::from(2);
         }
         Err(Ending::Usage(error)) => error.exit(),
         Err(Ending::Refused(problems)) => {

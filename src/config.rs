@@ -47,6 +47,13 @@ schedulingProfiles:
 /// The configuration that v0.4 was built with, and that the manifests of v0.5.1 bring as a file: a decision tree.
 pub const LEGACY_CONFIG: &str = include_str!("../config/legacy-plugins.yaml");
 
+/// What is said of a text without any value, wherever it is found.
+pub const EMPTY: &str = "the configuration is empty: epp starts with its built-in default then, and refuses a reload, as \
+                         the file may have been cut";
+
+/// Most values of one file. The largest configuration that composes has far fewer.
+const MAX_VALUES: usize = 200_000;
+
 const KIND: &str = "EndpointPickerConfig";
 const GIE_API: &str = "inference.networking.x-k8s.io/v1alpha1";
 const LLM_D_API: &str = "llm-d.ai/v1alpha1";
@@ -122,6 +129,19 @@ pub struct EndpointPickerConfig {
     pub parsers: Vec<Located<String>>,
     /// `flowControl`, and the older `saturationDetector`.
     pub flow_control: FlowControl,
+    /// What could not be read, and was told.
+    pub unread: Unread,
+}
+
+/// What of a file could not be read: it keeps what follows from its lack from being told.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unread {
+    /// Whether some of `plugins` is missing from the list.
+    pub plugins: bool,
+    /// Words of entries without a name: each may be the name that was meant.
+    pub names: Vec<String>,
+    /// Whether names may be missing where plugins are referred to.
+    pub references: bool,
 }
 
 /// Feature gates that change something here.
@@ -205,7 +225,7 @@ fn default_config() -> EndpointPickerConfig {
 }
 
 fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig> {
-    let root = match node::parse(text) {
+    let root = match node::parse_up_to(MAX_VALUES, text) {
         Ok(root) => root,
         Err(problem) => {
             problems.push(problem);
@@ -213,7 +233,7 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
         }
     };
     if root.value == Value::Null {
-        problems.warning(Position::START, "the configuration is empty, the built-in default applies");
+        problems.warning(Position::START, EMPTY);
         return Some(default_config());
     }
     let fields = root.fields("the configuration", problems)?;
@@ -221,12 +241,15 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
     expect_kind(&fields, problems);
     let mut known = vec!["apiVersion", "kind", "plugins", "schedulingProfiles", "featureGates", "dataLayer"];
     known.extend(["requestHandler", "parser", "saturationDetector", "flowControl"]);
+    let n_told = problems.n_errors();
     fields.refuse_unknown_but(&known, MISTAKEN, problems);
     let items = |key: &str, problems: &mut Problems| {
         fields.get(key).map_or(&[][..], |node| node.list(&shown(key), problems))
     };
-    let plugins = items("plugins", problems).iter().enumerate();
-    let plugins = plugins.filter_map(|(index, node)| read_plugin(index, node, problems)).collect();
+    let mut unread = Unread { references: problems.n_errors() > n_told, ..Unread::default() };
+    let plugins =
+        fields.get("plugins").map_or_else(Vec::new, |node| read_plugins(node, &mut unread, problems));
+    let n_told = problems.n_errors();
     let profiles = items("schedulingProfiles", problems);
     let profiles = profiles.iter().filter_map(|node| read_profile(node, problems)).collect();
     let gates = fields.get("featureGates");
@@ -234,7 +257,17 @@ fn read_into(text: &str, problems: &mut Problems) -> Option<EndpointPickerConfig
     let flow_control = flow_control::read(&fields, problems);
     let data_layer = fields.get("dataLayer").and_then(|node| data_layer::read(node, problems));
     let parsers = envelope::read_parsers(&fields, problems);
-    Some(EndpointPickerConfig { api_version, gates, plugins, profiles, data_layer, parsers, flow_control })
+    unread.references |= problems.n_errors() > n_told;
+    Some(EndpointPickerConfig {
+        api_version,
+        gates,
+        plugins,
+        profiles,
+        data_layer,
+        parsers,
+        flow_control,
+        unread,
+    })
 }
 
 fn read_api_version(fields: &Fields<'_>, problems: &mut Problems) -> ApiVersion {
@@ -272,6 +305,29 @@ fn entry<'a>(node: &'a Node, what: &str, key: &str, problems: &mut Problems) -> 
         if is_word { format!("; write {}", shown(&format!("{key}: {word}"))) } else { String::new() };
     problems.error(node.at, format!("{what}: expected a map, found the string {}{instead}", shown(word)));
     None
+}
+
+fn read_plugins(node: &Node, unread: &mut Unread, problems: &mut Problems) -> Vec<PluginSpec> {
+    let items = node.list("`plugins`", problems);
+    unread.plugins = !matches!(&node.value, Value::List(_));
+    let mut plugins = Vec::new();
+    for (index, item) in items.iter().enumerate() {
+        let plugin = read_plugin(index, item, problems);
+        unread.plugins |= plugin.is_none();
+        if plugin.as_ref().is_none_or(|plugin| plugin.name.is_none()) {
+            let (word, entries) = match &item.value {
+                Value::Map(entries) => (None, entries.as_slice()),
+                _ => (Some(item), &[][..]),
+            };
+            let words = word.into_iter().chain(entries.iter().map(|(_, value)| value));
+            unread.names.extend(words.filter_map(|node| match &node.value {
+                Value::String(word) => Some(word.clone()),
+                _ => None,
+            }));
+        }
+        plugins.extend(plugin);
+    }
+    plugins
 }
 
 fn read_plugin(index: usize, node: &Node, problems: &mut Problems) -> Option<PluginSpec> {

@@ -10,6 +10,9 @@ use std::time::Duration;
 
 use crate::config::node::MAX_BYTES;
 
+/// From one look to the next where a file is read at once: whoever is writing it writes on meanwhile.
+const SETTLED: Duration = Duration::from_millis(50);
+
 /// Watches one file.
 pub struct FileWatch {
     path: PathBuf,
@@ -51,7 +54,8 @@ impl FileWatch {
         only(self.files.look_first())
     }
 
-    /// Reads the file now, whatever it showed before; the next change is one from this.
+    /// Reads the file now, whatever it showed before, until two looks in a row see the same; the next change is one
+    /// from this.
     pub async fn read_now(&mut self) -> Result<String> {
         only(self.files.look_now().await)
     }
@@ -104,9 +108,16 @@ impl FilesWatch {
     }
 
     async fn look_now(&mut self) -> Vec<Seen> {
-        let seen = self.poll().await;
-        self.returned = Some(seen.clone());
-        seen
+        let mut seen = self.poll().await;
+        loop {
+            tokio::time::sleep(self.interval.min(SETTLED)).await;
+            let again = self.poll().await;
+            if seen == again {
+                self.returned = Some(seen.clone());
+                return seen;
+            }
+            seen = again;
+        }
     }
 
     async fn poll(&self) -> Vec<Seen> {

@@ -152,7 +152,7 @@ pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Res
         tasks.spawn(async move { ("certificate files", reload.run().await) });
     }
     tasks.spawn(discoverer.run());
-    let standing = Arc::new(config_source.standing(metrics.registry())?);
+    let standing = Arc::new(config_source.standing(metrics.registry(), &composition)?);
     let scraper = scraper(&args, &pool, clock)?;
     match config_source.into_watch() {
         Some(file) => {

@@ -1,9 +1,12 @@
 //! What the process says on stdout, and nobody else: [`print()`].
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 /// Writes `text` to stdout. That nobody reads it any more is no failure.
-pub fn print(text: &str) {
+pub fn print(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -23,6 +23,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::args::TlsArgs;
 use crate::file_watch::FilesWatch;
+use crate::telemetry::time::TimeEncoding;
 use crate::tls::material::{Material, Recipe};
 use crate::tls::metrics::{Port, TlsMetrics};
 use crate::tls::reload::Reload;
@@ -92,11 +93,13 @@ fn note(material: &Material, metrics: &TlsMetrics) {
         return;
     };
     metrics.expiry.set(expiry);
+    let expires = u64::try_from(expiry).map(Duration::from_secs).unwrap_or_default();
+    let expires = TimeEncoding::Rfc3339.write(expires);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     if u64::try_from(expiry).is_ok_and(|expiry| now < expiry) {
-        tracing::info!(port, expires_unix_s = expiry, "certificate");
+        tracing::info!(port, expires, expires_unix_s = expiry, "certificate");
     } else {
-        tracing::warn!(port, expires_unix_s = expiry, "the certificate has expired");
+        tracing::warn!(port, expires, expires_unix_s = expiry, "the certificate has expired");
     }
 }
 

@@ -126,6 +126,24 @@ fn never_used(level: &Parameters, path: &str, told: &mut Vec<String>) {
     }
 }
 
+/// Parameters on which it hangs whether a filter may leave nobody: the value with which it may, and how that is told.
+const DRAINS_BY: [(&str, bool, &str); 2] = [
+    ("fallbackOnEmpty", false, "unless its `fallbackOnEmpty` is true"),
+    ("enableFiltering", true, "with its `enableFiltering`"),
+];
+
+/// When a filter of this type and these parameters may leave nobody, if ever.
+fn when_it_drains(plugin_type: &PluginType, parameters: &Parameters) -> Option<&'static str> {
+    let declares = |name: &str| plugin_type.parameters.iter().any(|parameter| parameter.name == name);
+    let by_parameter = || {
+        let mut all = DRAINS_BY.into_iter();
+        all.find_map(|(name, drains, when)| {
+            (declares(name) && parameters.boolean(name) == drains).then_some(when)
+        })
+    };
+    Some(plugin_type.drains).filter(|when| !when.is_empty()).or_else(by_parameter)
+}
+
 /// The first filter whose result may be empty and final, and when it is.
 fn drains(level: &Parameters, cx: &Review<'_>) -> Option<(String, &'static str)> {
     let step = |name: &str| {
@@ -136,7 +154,7 @@ fn drains(level: &Parameters, cx: &Review<'_>) -> Option<(String, &'static str)>
         let name = step.reference(PLUGIN)?;
         Some((cx.find)(name).and_then(|(plugin_type, parameters)| match plugin_type.name {
             name if name == TYPE.name => drains(parameters, cx),
-            _ => Some((name.to_owned(), plugin_type.drains)).filter(|(_, when)| !when.is_empty()),
+            _ => Some((name.to_owned(), when_it_drains(plugin_type, parameters)?)),
         }))
     };
     // A failure without a branch is the result of `current`; so is a success, but then somebody is left. No step is

@@ -36,7 +36,8 @@ pub(crate) const TYPE: PluginType = PluginType {
         },
         ignored(
             "threshold",
-            "declare a `prefix-based-pd-decider` with `nonCachedTokens`, which counts tokens",
+            "declare a `prefix-based-pd-decider` with `nonCachedTokens`, which counts tokens; for 0, which splits every \
+             request, an `always-disagg-pd-decider`",
         ),
         ignored("hashBlockSize", "the plugin that matches prefixes has it"),
         ignored("prefixPluginType", "the decider reads prefix matches"),

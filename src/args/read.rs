@@ -168,7 +168,9 @@ impl Reading {
     /// Sets what follows from other values and from variables, and checks what clap cannot.
     fn finish(&mut self, args: &mut ServeArgs, env: Env<'_>) {
         args.legacy = self.legacy;
-        args.config.config_text.take_if(|text| text.is_empty());
+        if args.config.config_text.take_if(|text| text.is_empty()).is_some() {
+            self.notes.push("--config-text is empty, which is as if it were not given".to_owned());
+        }
 
         let pool = &mut args.pool;
         if pool.pool_namespace.is_empty() {

@@ -61,12 +61,12 @@ pub struct CheckArgs {
     pub versions: Vec<Release>,
 }
 
-/// How `config check` tells.
+/// How `config check` and `config diff` tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// A line a problem, and one that sums up
+    /// Lines for people
     Text,
-    /// A JSON array
+    /// JSON for programs
     Json,
 }
 
@@ -77,7 +77,7 @@ pub struct ShowArgs {
     /// File with the configuration; - is standard input
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// Key of the configuration, where the file holds several
+    /// Key of the configuration, where the file holds several: KEY, OBJECT/KEY or "line N", as the error lists them
     #[arg(long, value_name = "KEY")]
     pub key: Option<String>,
 }
@@ -92,9 +92,12 @@ pub struct DiffArgs {
     /// File with the configuration after
     #[arg(value_name = "B")]
     pub after: PathBuf,
-    /// Key of the configurations, where a file holds several
+    /// Key of the configuration, where a file holds several; given twice, the first is for A and the second for B
     #[arg(long, value_name = "KEY")]
-    pub key: Option<String>,
+    pub key: Vec<String>,
+    /// How to tell: as lines, or as an object
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 }
 
 /// Everything is fine.
@@ -118,6 +121,14 @@ impl Ended {
         Self { status, trouble: Vec::new() }
     }
 
+    /// Prints what is to be said; that it could not be written is what counts then.
+    fn having_said(text: &str, status: u8) -> Self {
+        match stdout::print(text) {
+            Ok(()) => Self::with(status),
+            Err(error) => Self::in_trouble(format!("cannot write to standard output: {error}")),
+        }
+    }
+
     fn in_trouble(why: String) -> Self {
         Self { status: TROUBLE, trouble: vec![why] }
     }
@@ -128,10 +139,7 @@ pub fn run(command: &ConfigCommand, types: &'static [PluginType]) -> Ended {
     match command {
         ConfigCommand::Check(args) => check(args, types),
         ConfigCommand::Show(args) => show(args, types),
-        ConfigCommand::Schema => {
-            stdout::print(&format!("{:#}\n", schema::schema(types)));
-            Ended::with(FINE)
-        }
+        ConfigCommand::Schema => Ended::having_said(&format!("{:#}\n", schema::schema(types)), FINE),
         ConfigCommand::Diff(args) => compare(args, types),
     }
 }
@@ -143,31 +151,28 @@ fn check(args: &CheckArgs, types: &'static [PluginType]) -> Ended {
             Ok((name, text)) => {
                 findings.extend(report::check(&name, &text, &args.versions, types, &mut tally));
             }
-            Err(why) => trouble.push(why),
+            Err(why) => trouble.push((title(path), why)),
         }
     }
-    stdout::print(&match args.format {
-        Format::Json => report::json(&findings),
+    let said = match args.format {
+        Format::Json => report::json(&findings, &trouble),
         Format::Text if tally.files == 0 => String::new(),
         Format::Text => report::lines(&findings) + &report::summary(&tally),
-    });
+    };
     let status = match tally {
         _ if !trouble.is_empty() => TROUBLE,
         Tally { errors: 1.., .. } => NOT_FINE,
         Tally { warnings: 1.., .. } if args.strict => NOT_FINE,
         _ => FINE,
     };
-    Ended { status, trouble }
+    let mut ended = Ended::having_said(&said, status);
+    ended.trouble.extend(trouble.into_iter().map(|(_, why)| why));
+    ended
 }
 
 fn show(args: &ShowArgs, types: &'static [PluginType]) -> Ended {
-    match only(&args.file, args.key.as_deref(), types) {
-        Ok((found, composition)) => {
-            let (config, _) = crate::config::read(&found.text());
-            let config = config.expect("what composes was read");
-            stdout::print(&effective::show(&config, &composition));
-            Ended::with(FINE)
-        }
+    match only(&args.file, args.key.as_deref(), true, types) {
+        Ok((text, composition)) => Ended::having_said(&effective::of(&text, &composition), FINE),
         // What is on stdout may go straight into a file.
         Err(Failed::Refused(findings)) => {
             let trouble = report::lines(&findings).lines().map(str::to_owned).collect();
@@ -179,8 +184,11 @@ fn show(args: &ShowArgs, types: &'static [PluginType]) -> Ended {
 
 fn compare(args: &DiffArgs, types: &'static [PluginType]) -> Ended {
     let (mut sides, mut trouble) = (Vec::new(), Vec::new());
-    for path in [&args.before, &args.after] {
-        match only(path, args.key.as_deref(), types) {
+    if args.key.len() > 2 {
+        return Ended::in_trouble("--key: expected one for both files, or one for each".to_owned());
+    }
+    for (path, key) in [(&args.before, args.key.first()), (&args.after, args.key.last())] {
+        match only(path, key.map(String::as_str), false, types) {
             Ok((_, composition)) => sides.push(composition),
             Err(Failed::Refused(findings)) => {
                 trouble.extend(report::lines(&findings).lines().map(str::to_owned));
@@ -189,12 +197,12 @@ fn compare(args: &DiffArgs, types: &'static [PluginType]) -> Ended {
         }
     }
     let [before, after] = sides.as_slice() else { return Ended { status: TROUBLE, trouble } };
-    let lines = diff::diff(before, after);
-    if lines.is_empty() {
-        return Ended::with(FINE);
-    }
-    stdout::print(&(lines.join("\n") + "\n"));
-    Ended::with(NOT_FINE)
+    let diff = diff::diff(before, after);
+    let said = match args.format {
+        Format::Json => diff.json(),
+        Format::Text => diff.lines().into_iter().map(|line| line + "\n").collect(),
+    };
+    Ended::having_said(&said, if diff.is_empty() { FINE } else { NOT_FINE })
 }
 
 /// Why there is no configuration.
@@ -205,41 +213,58 @@ enum Failed {
     Trouble(String),
 }
 
-/// The one configuration of a file, or the one under `key`.
+/// The one configuration of a file, or the one under `key`; that of the only one is `compared`, or does not matter.
 fn only(
     path: &Path,
     key: Option<&str>,
+    compared: bool,
     types: &'static [PluginType],
-) -> Result<(Found, Composition), Failed> {
+) -> Result<(String, Composition), Failed> {
     let (name, text) = read(path).map_err(Failed::Trouble)?;
     let finding = |problem: Problem| Finding { file: name.clone(), problem, release: None };
     let (all, problems) = document::find(&text);
     if !problems.is_empty() {
         return Err(Failed::Refused(problems.into_iter().map(finding).collect()));
     }
-    let keys: Vec<_> = all.iter().map(|found| found.key.as_deref().unwrap_or_default().to_owned()).collect();
-    let n_all = all.len();
-    let mut chosen = all.into_iter().filter(|found| key.is_none() || found.key.as_deref() == key);
-    let (Some(found), None) = (chosen.next(), chosen.next()) else {
-        let which = keys.iter().map(|key| shown(key)).collect::<Vec<_>>().join(", ");
-        let why = match key {
+    let key = key.filter(|_| compared || all.len() > 1);
+    let is_meant = |found: &Found| key.is_none_or(|key| found.names().iter().any(|name| name == key));
+    let n_meant = all.iter().filter(|found| is_meant(found)).count();
+    let Some(found) = all.iter().find(|found| is_meant(found)).filter(|_| n_meant == 1) else {
+        let which = shown_list(own_names(&all).iter().map(String::as_str));
+        let n_all = all.len();
+        let why = match key.map(shown) {
+            Some(key) if n_meant == 0 => {
+                format!("{name}: no configuration has the key {key}: choose one of {which}")
+            }
             Some(key) => {
-                format!("{name}: not one configuration has the key {}, the keys are {which}", shown(key))
+                format!("{name}: {n_meant} configurations have the key {key}: choose one of {which}")
             }
             None => format!("{name}: it holds {n_all} configurations: choose one with --key: {which}"),
         };
         return Err(Failed::Trouble(why));
     };
-    let (composition, problems) = report::load(&found, types);
+    let (composition, problems) = report::load(found, types);
     let composition =
         composition.ok_or_else(|| Failed::Refused(problems.into_iter().map(finding).collect()))?;
-    Ok((found, composition))
+    Ok((found.text(), composition))
+}
+
+/// The shortest name of each configuration that no other one has.
+fn own_names(all: &[Found]) -> Vec<String> {
+    let taken = |name: &String| all.iter().filter(|found| found.names().contains(name)).count();
+    let own = |found: &Found| found.names().into_iter().find(|name| taken(name) == 1);
+    all.iter().filter_map(own).collect()
+}
+
+/// What messages call a file.
+fn title(path: &Path) -> String {
+    if path.as_os_str() == "-" { "<stdin>".to_owned() } else { path.display().to_string() }
 }
 
 /// The text of a file, and what messages call it.
 fn read(path: &Path) -> Result<(String, String), String> {
     let is_stdin = path.as_os_str() == "-";
-    let name = if is_stdin { "<stdin>".to_owned() } else { path.display().to_string() };
+    let name = title(path);
     let mut bytes = Vec::new();
     // One byte more than is taken: the loader tells what is too long.
     let most = MAX_BYTES as u64 + 1;
@@ -257,7 +282,15 @@ fn read(path: &Path) -> Result<(String, String), String> {
 }
 
 fn version(name: &str) -> Result<Release, String> {
+    let name = name.trim();
     let found = RELEASES.iter().find(|(known, _)| *known == name);
     let names = || shown_list(RELEASES.iter().map(|(name, _)| *name));
-    found.map(|(_, release)| *release).ok_or_else(|| format!("expected one of {}", names()))
+    found.map(|(_, release)| *release).ok_or_else(|| {
+        let older = if name.starts_with("v0.") || name.starts_with("0.") {
+            "a version before v1 has no `EndpointPickerConfig`, it is configured by environment variables; "
+        } else {
+            ""
+        };
+        format!("{older}expected one of {}", names())
+    })
 }

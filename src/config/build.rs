@@ -8,10 +8,11 @@ mod data_layer;
 mod flow_control;
 mod parsers;
 mod producers;
+mod profiles;
 mod references;
 mod reviews;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use epp_framework::parameters::Parameters;
 use epp_framework::plugin::{Kind, PluginType};
@@ -19,7 +20,7 @@ use epp_framework::plugin::{Kind, PluginType};
 pub use self::data_layer::SourcePlan;
 use crate::config::parameters::{self, Reference};
 use crate::config::problem::{Position, Problem, Problems, shown};
-use crate::config::{EndpointPickerConfig, PluginSpec, ProfileSpec, read_into};
+use crate::config::{EndpointPickerConfig, PluginSpec, read_into};
 
 const DEFAULT_PROFILE: &str = "default";
 const DEFAULT_HANDLER: &str = "single-profile-handler";
@@ -134,8 +135,14 @@ struct Composer<'a> {
     /// What the parameters of each instance refer to; once resolved, only producers, which are judged last.
     references: Vec<(usize, Reference)>,
     names: HashMap<String, Declared>,
+    /// Whether nothing was wrong with each instance's parameters and what they refer to.
+    sound: Vec<bool>,
     /// Whether each entry of `plugins` became an instance; what was told may have been what is missing.
     every_entry_is_read: bool,
+    /// Types that were probably meant by nameless entries, whose names they would be.
+    guessed: Vec<&'static str>,
+    /// Whether a name was told to be unknown: it may have meant what seems to be left over.
+    has_unknown_names: bool,
 }
 
 impl<'a> Composer<'a> {
@@ -144,9 +151,19 @@ impl<'a> Composer<'a> {
         types: &'static [PluginType],
         problems: &'a mut Problems,
     ) -> Self {
-        let (instances, spellings, references) = (Vec::new(), Vec::new(), Vec::new());
-        let names = HashMap::new();
-        Self { config, types, problems, instances, spellings, references, names, every_entry_is_read: false }
+        Self {
+            config,
+            types,
+            problems,
+            instances: Vec::new(),
+            spellings: Vec::new(),
+            references: Vec::new(),
+            names: HashMap::new(),
+            sound: Vec::new(),
+            every_entry_is_read: false,
+            guessed: Vec::new(),
+            has_unknown_names: false,
+        }
     }
 
     /// The order of the steps is the order in which defaults depend on one another.
@@ -168,7 +185,7 @@ impl<'a> Composer<'a> {
             self.declare(plugin);
         }
         let n_declared = self.instances.len();
-        self.every_entry_is_read = n_declared == config.plugins.len();
+        self.every_entry_is_read = n_declared == config.plugins.len() && !config.unread.plugins;
         let build_order = self.resolve_references();
         let n_ordered = self.instances.len();
         let discovery = self.discovery();
@@ -181,10 +198,7 @@ impl<'a> Composer<'a> {
             vec![self.synthesized_profile(n_declared, picker)]
         } else {
             let profiles = self.profiles(picker);
-            // A reference that is wrong may have meant what seems to be left over.
-            if !self.problems.has_errors() {
-                self.warn_of_unreferenced();
-            }
+            self.warn_of_unreferenced();
             profiles
         };
         self.default_reporter();
@@ -225,8 +239,10 @@ impl<'a> Composer<'a> {
         if let Some(type_name) = &plugin.type_name {
             if let Some(plugin_type) = self.find_type(&type_name.value) {
                 let api_version = self.config.api_version;
+                let n_told = self.problems.n_errors();
                 let (parameters, references) =
                     parameters::read(plugin, plugin_type, api_version, self.problems);
+                self.sound.push(self.problems.n_errors() == n_told);
                 let instance = self.instances.len();
                 declared.instance = Some(instance);
                 self.instances.push(InstancePlan::new(&name.value, plugin_type, parameters));
@@ -234,6 +250,9 @@ impl<'a> Composer<'a> {
                 self.references.extend(references.into_iter().map(|reference| (instance, reference)));
             } else {
                 self.tell_unknown_type(&type_name.value, type_name.at);
+                if references::name_is_type(plugin) {
+                    self.guessed.extend(self.nearest_type(&type_name.value));
+                }
             }
         }
         self.names.insert(name.value.clone(), declared);
@@ -283,31 +302,6 @@ impl<'a> Composer<'a> {
         }
     }
 
-    /// Names of the profiles; of a file that has none, that of the one that it gets.
-    fn profile_names(&self) -> Vec<&'a str> {
-        let config = self.config;
-        let names = config.profiles.iter().filter_map(|profile| profile.name.as_ref());
-        let names: Vec<_> = names.map(|name| name.value.as_str()).collect();
-        if config.profiles.is_empty() { vec![DEFAULT_PROFILE] } else { names }
-    }
-
-    /// Whether the profiles are such that `handler` can handle them; tells why they are not.
-    fn judge_profiles(&mut self, handler: usize) -> bool {
-        let names = self.profile_names();
-        // One without a name was told, and may be what is missing.
-        if names.len() < self.config.profiles.len() {
-            return false;
-        }
-        let plan = &self.instances[handler];
-        let wrong = (plan.plugin_type.judge_profiles)(&plan.parameters, &names);
-        let (type_name, at) = (plan.plugin_type.name, self.position_of(handler));
-        let advice = if type_name == DEFAULT_HANDLER { self.other_handlers() } else { String::new() };
-        for wrong in &wrong {
-            self.problems.error(at, format!("`{type_name}` {wrong}{advice}"));
-        }
-        wrong.is_empty()
-    }
-
     /// The picker of profiles that name none: the first declared one, else an injected one.
     fn default_picker(&mut self) -> Option<usize> {
         match self.all_of(Kind::Picker).first() {
@@ -323,119 +317,6 @@ impl<'a> Composer<'a> {
         }
     }
 
-    /// The profile of a file that has none: everything declared, in file order.
-    fn synthesized_profile(
-        &mut self,
-        n_declared: usize,
-        default_picker: Option<usize>,
-    ) -> Option<ProfilePlan> {
-        let mut draft = Draft::new(DEFAULT_PROFILE);
-        // What a tree runs is not run by itself as well.
-        let within: HashSet<_> = self.instances.iter().flat_map(|plan| &plan.references).copied().collect();
-        for instance in (0..n_declared).filter(|instance| !within.contains(instance)) {
-            let at = self.position_of(instance);
-            self.add(&mut draft, instance, None, at);
-        }
-        draft.finish(default_picker)
-    }
-
-    fn profiles(&mut self, default_picker: Option<usize>) -> Vec<Option<ProfilePlan>> {
-        let mut first_at: HashMap<&str, u32> = HashMap::new();
-        let mut plans = Vec::new();
-        for profile in &self.config.profiles {
-            if let Some(name) = &profile.name {
-                if let Some(line) = first_at.get(name.value.as_str()) {
-                    let message = format!(
-                        "scheduling profile {} is already defined at line {line}",
-                        shown(&name.value)
-                    );
-                    self.problems.error(name.at, message);
-                }
-                first_at.entry(&name.value).or_insert(name.at.line);
-            }
-            plans.push(self.profile(profile, default_picker));
-        }
-        plans
-    }
-
-    fn profile(&mut self, profile: &ProfileSpec, default_picker: Option<usize>) -> Option<ProfilePlan> {
-        let mut draft = Draft::new(profile.name.as_ref().map_or("", |name| &name.value));
-        let mut complete = profile.name.is_some();
-        for reference in &profile.plugins {
-            let name = reference.name.value.as_str();
-            let Some(declared) = self.names.get_mut(name) else {
-                self.tell_unknown_name("", name, reference.name.at);
-                continue;
-            };
-            declared.referenced = true;
-            let Some(instance) = declared.instance else {
-                complete = false;
-                continue;
-            };
-            if let Some(weight) = &reference.weight {
-                self.judge_weight(instance, weight.value, weight.at);
-            }
-            self.add(&mut draft, instance, reference.weight.as_ref().map(|w| w.value), reference.name.at);
-            if !self.is_scheduling(instance) {
-                let message = format!("plugin {} does nothing in a profile", shown(name));
-                self.problems.warning(reference.name.at, message);
-            }
-        }
-        let picker = draft.picker.or(default_picker);
-        if let Some(picker) = picker {
-            self.mark_referenced(picker);
-        }
-        draft.finish(picker).filter(|_| complete)
-    }
-
-    fn add(&mut self, draft: &mut Draft, instance: usize, weight: Option<f64>, at: Position) {
-        if self.has(instance, Kind::Filter) {
-            draft.filters.push(instance);
-        }
-        if self.has(instance, Kind::Scorer) {
-            if draft.scorers.iter().any(|&(before, _)| before == instance) {
-                let message = format!(
-                    "scorer {} is listed again in profile {}, its scores count once more",
-                    shown(&self.instances[instance].name),
-                    shown(&draft.name)
-                );
-                self.problems.warning(at, message);
-            }
-            draft.scorers.push((instance, weight.unwrap_or(DEFAULT_WEIGHT)));
-        }
-        if self.has(instance, Kind::Picker) {
-            if let Some(first) = draft.picker {
-                let message = format!(
-                    "picker {} is a second one in profile {}, beside {}; keep one",
-                    shown(&self.instances[instance].name),
-                    shown(&draft.name),
-                    shown(&self.instances[first].name)
-                );
-                self.problems.error(at, message);
-            }
-            draft.picker.get_or_insert(instance);
-        }
-    }
-
-    fn judge_weight(&mut self, instance: usize, weight: f64, at: Position) {
-        let name = shown(&self.instances[instance].name);
-        if !weight.is_finite() {
-            self.problems.error(at, format!("weight of {name}: expected a finite number, found {weight}"));
-        } else if weight.abs() > MAX_WEIGHT as f64 {
-            let message = format!(
-                "weight of {name}: expected a number from -{MAX_WEIGHT:e} to {MAX_WEIGHT:e}, found {weight:e}"
-            );
-            self.problems.error(at, message);
-        } else if !self.has(instance, Kind::Scorer) {
-            self.problems.warning(at, format!("weight of {name} does nothing, it is no scorer"));
-        } else if weight == 0.0 {
-            self.problems.warning(at, format!("weight of {name} is 0, its scores count for nothing"));
-        } else if weight < 0.0 {
-            let message = format!("weight of {name} is negative, endpoints that score low are preferred");
-            self.problems.warning(at, message);
-        }
-    }
-
     fn is_scheduling(&self, instance: usize) -> bool {
         [Kind::Filter, Kind::Scorer, Kind::Picker].into_iter().any(|kind| self.has(instance, kind))
     }
@@ -448,25 +329,6 @@ impl<'a> Composer<'a> {
 
     fn is_referenced(&self, instance: usize) -> bool {
         self.names.get(&self.instances[instance].name).is_none_or(|declared| declared.referenced)
-    }
-}
-
-/// A profile in the making.
-struct Draft {
-    name: String,
-    filters: Vec<usize>,
-    scorers: Vec<(usize, f64)>,
-    picker: Option<usize>,
-}
-
-impl Draft {
-    fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), filters: Vec::new(), scorers: Vec::new(), picker: None }
-    }
-
-    fn finish(self, default_picker: Option<usize>) -> Option<ProfilePlan> {
-        let picker = self.picker.or(default_picker)?;
-        Some(ProfilePlan { name: self.name, filters: self.filters, scorers: self.scorers, picker })
     }
 }
 

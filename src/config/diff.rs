@@ -2,43 +2,146 @@
 //!
 //! Compares compositions, so that order in the file, spelling, and defaults that are written out make no difference.
 
+use std::collections::BTreeSet;
+
 use epp_framework::parameters::{Parameter, ParameterKind, ParameterValue, Parameters};
+use serde_json::json;
 
 use super::build::{Composition, InstancePlan, ProfilePlan, SourcePlan};
 use super::effective::{plain, span};
 use super::problem::{shown, shown_list};
 
-/// A line for each change, then what a running server would do; nothing if there is no change.
-pub fn diff(before: &Composition, after: &Composition) -> Vec<String> {
-    let mut lines = Vec::new();
-    plugins(before, after, &mut lines);
-    profiles(before, after, &mut lines);
+/// What changes, and what a running server would do with it.
+#[derive(Debug, Default)]
+pub struct Diff {
+    /// Each change, in words.
+    changes: Vec<Change>,
+    /// Plugins that go on with what they know.
+    kept: Vec<String>,
+    /// Plugins that start anew, and why.
+    anew: Vec<(String, String)>,
+    /// Whether a restart is needed for some of it.
+    restart: bool,
+}
+
+/// One change.
+#[derive(Debug)]
+struct Change {
+    sign: char,
+    what: String,
+    /// The parameters of a new plugin that are no defaults.
+    given: Vec<String>,
+}
+
+/// What only a restart changes.
+const RESTART: &str = "where endpoints are listed";
+
+impl Diff {
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+
+    /// A line for each change, then what a running server would do; nothing if there is no change.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for Change { sign, what, given } in &self.changes {
+            lines.push(format!("{sign} {what}"));
+            lines.extend(given.iter().map(|given| format!("    {given}")));
+        }
+        if lines.is_empty() {
+            return lines;
+        }
+        lines.extend([String::new(), "If a server reloads:".to_owned()]);
+        if !self.kept.is_empty() {
+            let kept = shown_list(self.kept.iter().map(String::as_str));
+            lines.push(format!("  go on with what they know: {kept}"));
+        }
+        let anew: Vec<_> = self.anew.iter().map(|(name, why)| format!("{} ({why})", shown(name))).collect();
+        if !anew.is_empty() {
+            lines.push(format!("  start anew: {}", anew.join(", ")));
+        }
+        if self.restart {
+            lines.push(format!("  takes a restart: {RESTART}"));
+        }
+        lines
+    }
+
+    /// The same as an object.
+    pub fn json(&self) -> String {
+        let change = |Change { sign, what, given }: &Change| {
+            let kind = match sign {
+                '+' => "added",
+                '-' => "removed",
+                _ => "changed",
+            };
+            let mut object = json!({"change": kind, "what": what});
+            if !given.is_empty() {
+                object["parameters"] = json!(given);
+            }
+            object
+        };
+        let anew = |(name, why): &(String, String)| json!({"plugin": name, "because": why});
+        let object = json!({
+            "changes": self.changes.iter().map(change).collect::<Vec<_>>(),
+            "reload": {
+                "kept": self.kept,
+                "anew": self.anew.iter().map(anew).collect::<Vec<_>>(),
+                "takes_restart": if self.restart { vec![RESTART] } else { Vec::new() },
+            },
+        });
+        format!("{object:#}\n")
+    }
+}
+
+/// The changes of one comparison, as they are found.
+#[derive(Default)]
+struct Changes(Vec<Change>);
+
+impl Changes {
+    fn added(&mut self, what: String) {
+        self.0.push(Change { sign: '+', what, given: Vec::new() });
+    }
+
+    fn removed(&mut self, what: String) {
+        self.0.push(Change { sign: '-', what, given: Vec::new() });
+    }
+
+    fn changed(&mut self, what: String) {
+        self.0.push(Change { sign: '~', what, given: Vec::new() });
+    }
+
+    /// Says more of the last one.
+    fn give(&mut self, given: Vec<String>) {
+        self.0.last_mut().into_iter().for_each(|change| change.given.extend_from_slice(&given));
+    }
+}
+
+/// Compares two configurations.
+pub fn diff(before: &Composition, after: &Composition) -> Diff {
+    let mut changes = Changes::default();
+    plugins(before, after, &mut changes);
+    profiles(before, after, &mut changes);
     one(
         "profile handler",
         &before.instances[before.handler].name,
         &after.instances[after.handler].name,
-        &mut lines,
+        &mut changes,
     );
     let parsers = |of: &Composition| names(of, &of.parsers);
     if parsers(before) != parsers(after) {
-        lines.push(format!("~ parsers: {} → {}", parsers(before), parsers(after)));
+        changes.changed(format!("parsers: {} → {}", parsers(before), parsers(after)));
     }
     let detector = |of: &Composition| names(of, of.saturation.as_slice());
     if detector(before) != detector(after) {
-        lines.push(format!("~ saturation detector: {} → {}", detector(before), detector(after)));
+        changes.changed(format!("saturation detector: {} → {}", detector(before), detector(after)));
     }
     if sources(before) != sources(after) {
-        lines.push(format!("~ data sources: {} → {}", sources(before), sources(after)));
+        changes.changed(format!("data sources: {} → {}", sources(before), sources(after)));
     }
-    let moved = discovery(before, after, &mut lines);
-    if !lines.is_empty() {
-        lines.push(String::new());
-        reload(before, after, &mut lines);
-        if moved {
-            lines.push("  takes a restart: where endpoints are listed".to_owned());
-        }
-    }
-    lines
+    let moved = discovery(before, after, &mut changes);
+    let (kept, anew) = reload(before, after);
+    Diff { changes: changes.0, kept, anew, restart: moved }
 }
 
 fn names(of: &Composition, list: &[usize]) -> String {
@@ -48,9 +151,9 @@ fn names(of: &Composition, list: &[usize]) -> String {
     }
 }
 
-fn one(what: &str, before: &str, after: &str, lines: &mut Vec<String>) {
+fn one(what: &str, before: &str, after: &str, changes: &mut Changes) {
     if before != after {
-        lines.push(format!("~ {what}: {} → {}", shown(before), shown(after)));
+        changes.changed(format!("{what}: {} → {}", shown(before), shown(after)));
     }
 }
 
@@ -58,7 +161,7 @@ fn find<'a>(of: &'a Composition, name: &str) -> Option<&'a InstancePlan> {
     of.instances.iter().find(|plan| plan.name == name)
 }
 
-fn plugins(before: &Composition, after: &Composition, lines: &mut Vec<String>) {
+fn plugins(before: &Composition, after: &Composition, changes: &mut Changes) {
     let titled = |plan: &InstancePlan| {
         if plan.name == plan.plugin_type.name {
             shown(&plan.name)
@@ -67,25 +170,25 @@ fn plugins(before: &Composition, after: &Composition, lines: &mut Vec<String>) {
         }
     };
     for plan in before.instances.iter().filter(|plan| find(after, &plan.name).is_none()) {
-        lines.push(format!("- plugin {}", titled(plan)));
+        changes.removed(format!("plugin {}", titled(plan)));
     }
     for plan in &after.instances {
         match find(before, &plan.name) {
             None => {
-                lines.push(format!("+ plugin {}", titled(plan)));
-                lines.extend(given(plan));
+                changes.added(format!("plugin {}", titled(plan)));
+                changes.give(given(plan));
             }
             Some(old) if old.plugin_type.name != plan.plugin_type.name => {
                 one(
                     &format!("plugin {}: type", shown(&plan.name)),
                     old.plugin_type.name,
                     plan.plugin_type.name,
-                    lines,
+                    changes,
                 );
             }
             Some(old) => {
                 let whose = format!("plugin {}: ", shown(&plan.name));
-                parameters(&whose, plan.plugin_type.parameters, (&old.parameters, &plan.parameters), lines);
+                parameters(&whose, plan.plugin_type.parameters, (&old.parameters, &plan.parameters), changes);
             }
         }
     }
@@ -96,7 +199,7 @@ fn given(plan: &InstancePlan) -> Vec<String> {
     let defaults = Parameters::defaults(plan.plugin_type.parameters);
     let given =
         plan.parameters.iter().zip(defaults.iter()).filter(|((_, value), (_, default))| value != default);
-    given.map(|((name, value), _)| format!("    {name}: {}", plain(value))).collect()
+    given.map(|((name, value), _)| format!("{name}: {}", plain(value))).collect()
 }
 
 /// What differs between two maps of one type, by its path.
@@ -104,27 +207,27 @@ fn parameters(
     whose: &str,
     declared: &'static [Parameter],
     (old, new): (&Parameters, &Parameters),
-    lines: &mut Vec<String>,
+    changes: &mut Changes,
 ) {
     for ((parameter, (name, old)), (_, new)) in declared.iter().zip(old.iter()).zip(new.iter()) {
         match (old, new, parameter.kind) {
             (old, new, _) if old == new => {}
             (ParameterValue::Map(old), ParameterValue::Map(new), ParameterKind::Map { fields, .. }) => {
-                parameters(&format!("{whose}{name}."), fields(), (old, new), lines);
+                parameters(&format!("{whose}{name}."), fields(), (old, new), changes);
             }
             _ => {
                 let unit =
                     if parameter.unit.is_empty() { String::new() } else { format!(" {}", parameter.unit) };
-                lines.push(format!("~ {whose}{name}: {} → {}{unit}", plain(old), plain(new)));
+                changes.changed(format!("{whose}{name}: {} → {}{unit}", plain(old), plain(new)));
             }
         }
     }
 }
 
-fn profiles(before: &Composition, after: &Composition, lines: &mut Vec<String>) {
+fn profiles(before: &Composition, after: &Composition, changes: &mut Changes) {
     let has = |of: &Composition, name: &str| of.profiles.iter().any(|profile| profile.name == name);
     for profile in before.profiles.iter().filter(|profile| !has(after, &profile.name)) {
-        lines.push(format!("- profile {}", shown(&profile.name)));
+        changes.removed(format!("profile {}", shown(&profile.name)));
     }
     for profile in &after.profiles {
         match before.profiles.iter().find(|old| old.name == profile.name) {
@@ -134,24 +237,24 @@ fn profiles(before: &Composition, after: &Composition, lines: &mut Vec<String>) 
                     |&(at, weight): &(usize, f64)| format!("{} × {weight}", shown(&after.instances[at].name));
                 let scorers = profile.scorers.iter().map(scorer).collect::<Vec<_>>().join(", ");
                 let picker = shown(&after.instances[profile.picker].name);
-                lines.push(format!(
-                    "+ profile {}: filters {filters}; scorers {}; picker {picker}",
+                changes.added(format!(
+                    "profile {}: filters {filters}; scorers {}; picker {picker}",
                     shown(&profile.name),
                     if scorers.is_empty() { "none" } else { &scorers },
                 ));
             }
-            Some(old) => changed_profile((before, old), (after, profile), lines),
+            Some(old) => changed_profile((before, old), (after, profile), changes),
         }
     }
 }
 
 type Of<'a> = (&'a Composition, &'a ProfilePlan);
 
-fn changed_profile((before, old): Of<'_>, (after, new): Of<'_>, lines: &mut Vec<String>) {
+fn changed_profile((before, old): Of<'_>, (after, new): Of<'_>, changes: &mut Changes) {
     let whose = format!("profile {}: ", shown(&new.name));
     let (filters_before, filters_after) = (names(before, &old.filters), names(after, &new.filters));
     if filters_before != filters_after {
-        lines.push(format!("~ {whose}filters, in their order: {filters_before} → {filters_after}"));
+        changes.changed(format!("{whose}filters, in their order: {filters_before} → {filters_after}"));
     }
     // A scorer may be listed more than once; what counts is the sum.
     let weight = |(of, profile): Of<'_>, name: &str| {
@@ -170,16 +273,16 @@ fn changed_profile((before, old): Of<'_>, (after, new): Of<'_>, lines: &mut Vec<
         seen.push(name);
         let scorer = shown(name);
         match (weight((before, old), name), weight((after, new), name)) {
-            (Some(_), None) => lines.push(format!("- {whose}scorer {scorer}")),
-            (None, Some(weight)) => lines.push(format!("+ {whose}scorer {scorer} with weight {weight}")),
+            (Some(_), None) => changes.removed(format!("{whose}scorer {scorer}")),
+            (None, Some(weight)) => changes.added(format!("{whose}scorer {scorer} with weight {weight}")),
             (Some(old), Some(new)) if old.to_bits() != new.to_bits() => {
-                lines.push(format!("~ {whose}weight of {scorer}: {old} → {new}"));
+                changes.changed(format!("{whose}weight of {scorer}: {old} → {new}"));
             }
             _ => {}
         }
     }
     let (from, to) = (&before.instances[old.picker].name, &after.instances[new.picker].name);
-    one(&format!("{whose}picker"), from, to, lines);
+    one(&format!("{whose}picker"), from, to, changes);
 }
 
 /// The sources of data, each with its extractors and its interval.
@@ -194,14 +297,14 @@ fn sources(of: &Composition) -> String {
 }
 
 /// Tells where endpoints are listed, if that changes what a server does with its file.
-fn discovery(before: &Composition, after: &Composition, lines: &mut Vec<String>) -> bool {
+fn discovery(before: &Composition, after: &Composition, changes: &mut Changes) -> bool {
     let plan = |of: &'_ Composition| of.discovery.map(|at| of.instances[at].clone());
     let (old, new) = (plan(before), plan(after));
     let what = |plan: &Option<InstancePlan>| {
         plan.as_ref().map_or("the command line".to_owned(), |plan| shown(&plan.name))
     };
     if old.as_ref().map(|plan| &plan.name) != new.as_ref().map(|plan| &plan.name) {
-        lines.push(format!("~ list of endpoints: {} → {}", what(&old), what(&new)));
+        changes.changed(format!("list of endpoints: {} → {}", what(&old), what(&new)));
     }
     let says = |plan: &Option<InstancePlan>| {
         plan.as_ref().map(|plan| (plan.plugin_type.name, plan.parameters.clone()))
@@ -209,28 +312,34 @@ fn discovery(before: &Composition, after: &Composition, lines: &mut Vec<String>)
     says(&old) != says(&new)
 }
 
-/// Which instances a running server would keep.
-fn reload(before: &Composition, after: &Composition, lines: &mut Vec<String>) {
+/// Which instances a running server would keep, and which not and why.
+fn reload(before: &Composition, after: &Composition) -> (Vec<String>, Vec<(String, String)>) {
+    let old = |plan: &InstancePlan| find(before, &plan.name);
     let kept = after.kept(|plan| {
-        find(before, &plan.name).is_some_and(|old| {
+        old(plan).is_some_and(|old| {
             (old.plugin_type.name, &old.parameters) == (plan.plugin_type.name, &plan.parameters)
         })
     });
-    let those = |is_kept: bool| {
-        let plans = after
-            .instances
-            .iter()
-            .zip(&kept)
-            .filter(|(plan, kept)| **kept == is_kept && (is_kept || find(before, &plan.name).is_some()));
-        plans.map(|(plan, _)| plan.name.as_str()).collect::<Vec<_>>()
-    };
-    let (kept, anew) = (those(true), those(false));
-    lines.push("If a server reloads:".to_owned());
-    for (what, names) in [("go on with what they know", kept), ("start anew", anew)] {
-        if !names.is_empty() {
-            lines.push(format!("  {what}: {}", shown_list(names)));
+    let (mut goes_on, mut anew) = (Vec::new(), Vec::new());
+    for (plan, is_kept) in after.instances.iter().zip(&kept) {
+        match old(plan) {
+            _ if *is_kept => goes_on.push(plan.name.clone()),
+            None => {}
+            Some(old) => {
+                let why = if old.plugin_type.name != plan.plugin_type.name {
+                    "its type changes".to_owned()
+                } else if old.parameters != plan.parameters {
+                    "its parameters change".to_owned()
+                } else {
+                    let news = plan.references.iter().filter(|to| !kept[**to]);
+                    let news: BTreeSet<_> = news.map(|to| after.instances[*to].name.as_str()).collect();
+                    format!("it refers to {}, anew or changed", shown_list(news))
+                };
+                anew.push((plan.name.clone(), why));
+            }
         }
     }
+    (goes_on, anew)
 }
 
 #[cfg(test)]

@@ -11,8 +11,10 @@ use super::{GIE_API, KIND, LLM_D_API};
 /// One configuration in a file.
 #[derive(Debug)]
 pub struct Found {
-    /// The key under which it stands, if it is not the whole file.
+    /// The key under which it stands, if it is not the whole file; empty in a list.
     pub key: Option<String>,
+    /// `metadata.name` of the object in which it stands.
+    pub object: Option<String>,
     /// Where it begins in the file.
     pub at: Position,
     text: String,
@@ -31,6 +33,13 @@ enum Places {
 }
 
 impl Found {
+    /// The names by which it is told from others of its file, the shortest first; the last is always its own.
+    pub fn names(&self) -> Vec<String> {
+        let key = self.key.clone().filter(|key| !key.is_empty());
+        let within = self.object.as_ref().zip(key.as_ref()).map(|(object, key)| format!("{object}/{key}"));
+        key.into_iter().chain(within).chain([format!("line {}", self.at.line)]).collect()
+    }
+
     /// The configuration, as the loader takes it: with as many empty lines before it as the file has lines there.
     pub fn text(&self) -> String {
         let (lines, columns) = self.before;
@@ -68,7 +77,7 @@ pub fn find(text: &str) -> (Vec<Found>, Vec<Problem>) {
     }
     let mut found = Vec::new();
     for root in &roots {
-        search(root, None, text, &mut found);
+        search(root, (None, None), text, &mut found);
     }
     if let Some(one_more) = found.get(MAX_FOUND) {
         let message = format!("expected at most {MAX_FOUND} configurations in a file");
@@ -91,6 +100,7 @@ pub fn find(text: &str) -> (Vec<Found>, Vec<Problem>) {
 fn whole(text: &str) -> Found {
     Found {
         key: None,
+        object: None,
         at: Position::START,
         text: text.to_owned(),
         before: (0, 0),
@@ -147,21 +157,28 @@ fn is_its_field(key: &str) -> bool {
     ["schedulingProfiles", "plugins"].iter().any(|field| field.eq_ignore_ascii_case(key))
 }
 
+/// What a piece stands below: the name of an object, and a key.
+type Below<'p> = (Option<&'p str>, Option<&'p str>);
+
 /// Looks below the top of a document.
-fn search(piece: &Piece, key: Option<&str>, text: &str, found: &mut Vec<Found>) {
+fn search<'p>(piece: &'p Piece, below: Below<'p>, text: &str, found: &mut Vec<Found>) {
     if found.len() > MAX_FOUND {
         return;
     }
+    let (object, key) = below;
+    let object = piece.get("metadata").and_then(|metadata| metadata.get("name")?.text()).or(object);
     match &piece.content {
-        Content::Map(_) if key.is_some() && says_it_is_one(piece) => found.push(region(piece, key, text)),
+        Content::Map(_) if key.is_some() && says_it_is_one(piece) => found.push(region(piece, below, text)),
         Content::Map(entries) => {
             for (name, value) in entries {
-                search(value, Some(name.text().unwrap_or_default()), text, found);
+                search(value, (object, Some(name.text().unwrap_or_default())), text, found);
             }
         }
-        Content::List(items) => items.iter().for_each(|item| search(item, Some(""), text, found)),
+        Content::List(items) => {
+            items.iter().for_each(|item| search(item, (object, Some("")), text, found));
+        }
         Content::Scalar { text: inner, is_literal } if is_one(inner) => {
-            found.push(if *is_literal { block(piece, key, inner) } else { scalar(piece, key, inner) });
+            found.push(if *is_literal { block(piece, below, inner) } else { scalar(piece, below, inner) });
         }
         Content::Scalar { .. } | Content::Alias => {}
     }
@@ -200,11 +217,12 @@ fn is_one(text: &str) -> bool {
 }
 
 /// The lines of a block scalar; their indentation is gone.
-fn block(piece: &Piece, key: Option<&str>, inner: &str) -> Found {
+fn block(piece: &Piece, (object, key): Below<'_>, inner: &str) -> Found {
     // The piece begins with the first line that is not empty.
     let n_empty = inner.bytes().take_while(|&byte| byte == b'\n').count();
     Found {
         key: key.map(str::to_owned),
+        object: object.map(str::to_owned),
         at: piece.at,
         text: inner.to_owned(),
         before: ((piece.at.line as usize - 1).saturating_sub(n_empty), 0),
@@ -212,9 +230,10 @@ fn block(piece: &Piece, key: Option<&str>, inner: &str) -> Found {
     }
 }
 
-fn scalar(piece: &Piece, key: Option<&str>, inner: &str) -> Found {
+fn scalar(piece: &Piece, (object, key): Below<'_>, inner: &str) -> Found {
     Found {
         key: key.map(str::to_owned),
+        object: object.map(str::to_owned),
         at: piece.at,
         text: inner.to_owned(),
         before: (0, 0),
@@ -223,9 +242,10 @@ fn scalar(piece: &Piece, key: Option<&str>, inner: &str) -> Found {
 }
 
 /// A map with its indentation.
-fn region(piece: &Piece, key: Option<&str>, text: &str) -> Found {
+fn region(piece: &Piece, (object, key): Below<'_>, text: &str) -> Found {
     Found {
         key: key.map(str::to_owned),
+        object: object.map(str::to_owned),
         at: piece.at,
         text: text.get(piece.bytes.clone()).unwrap_or_default().to_owned(),
         before: (piece.at.line as usize - 1, piece.at.column as usize - 1),

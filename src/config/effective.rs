@@ -14,6 +14,12 @@ use super::flow_control::Band;
 use super::{ApiVersion, EndpointPickerConfig, GIE_API, KIND, LLM_D_API, Located};
 use crate::config::problem::shown;
 
+/// What the text of a configuration comes to, which was composed from it.
+pub fn of(text: &str, composition: &Composition) -> String {
+    let (config, _) = super::read(text);
+    config.map_or_else(String::new, |config| show(&config, composition))
+}
+
 /// What a composed configuration comes to, as YAML.
 pub fn show(config: &EndpointPickerConfig, composition: &Composition) -> String {
     let api_version = match config.api_version {
@@ -230,6 +236,9 @@ fn parameters(text: &mut String, declared: &'static [Parameter], values: &Parame
                     let _ = writeln!(text, "{blank}  {}: {}", scalar(key), scalar(value));
                 }
             }
+            value if is_left_open(parameter, value) => {
+                let _ = writeln!(text, "{blank}# {name}: not given. {}", parameter.summary);
+            }
             value => {
                 let is_default = value == default || is_default_producer(parameter, value);
                 let said = [if is_default { "default" } else { "" }, parameter.unit];
@@ -267,6 +276,20 @@ fn list(text: &mut String, parameter: &Parameter, items: &[Parameters], indent: 
                 let _ = writeln!(text, "{blank}- {{}}");
             }
         }
+    }
+}
+
+/// Whether a default stands for no value: an empty text, a span below the least, a number that leaves it to the flags.
+fn is_left_open(parameter: &Parameter, value: &ParameterValue) -> bool {
+    match (parameter.kind, value) {
+        (ParameterKind::Text { default: Some(""), .. }, ParameterValue::Text(text)) => text.is_empty(),
+        (ParameterKind::Span { default, min }, ParameterValue::Span(span)) => {
+            *span == default && default < min
+        }
+        (ParameterKind::Integer { default: 0, .. }, ParameterValue::Integer(0)) => {
+            parameter.summary.contains("0 is as the flags say")
+        }
+        _ => false,
     }
 }
 

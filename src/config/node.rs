@@ -59,6 +59,11 @@ pub enum Value {
 
 /// Reads one document. A text without any value is `null`.
 pub fn parse(text: &str) -> Result<Node, Problem> {
+    parse_up_to(MAX_BYTES, text)
+}
+
+/// The same, of at most so many values: lists, maps, and what is in them.
+pub fn parse_up_to(max_nodes: usize, text: &str) -> Result<Node, Problem> {
     if text.len() > MAX_BYTES {
         let message = format!("expected at most {MAX_BYTES} bytes, found {}", text.len());
         return Err(Problem::error(Position::START, message));
@@ -71,7 +76,7 @@ pub fn parse(text: &str) -> Result<Node, Problem> {
         budget: serde_saphyr::budget! {
             max_depth: MAX_DEPTH,
             max_events: MAX_BYTES,
-            max_nodes: MAX_BYTES,
+            max_nodes: max_nodes,
             // What aliases repeat is bounded itself; one anchor may well be used a thousand times.
             enforce_alias_anchor_ratio: false,
         },
@@ -85,7 +90,7 @@ pub fn parse(text: &str) -> Result<Node, Problem> {
         with_snippet: false,
     };
     serde_saphyr::from_str_with_options(document, options).map_err(|error| {
-        let problem = syntax_problem(&error);
+        let problem = syntax_problem(&error, max_nodes);
         let hint = syntax_hint(&problem, document);
         Problem { message: problem.message + hint, ..problem }
     })
@@ -134,7 +139,7 @@ fn only_document(text: &str) -> Result<&str, u32> {
     Ok(end.map_or(text, |end| &text[..end]))
 }
 
-fn syntax_problem(error: &serde_saphyr::Error) -> Problem {
+fn syntax_problem(error: &serde_saphyr::Error, max_nodes: usize) -> Problem {
     use serde_saphyr::budget::BudgetBreach;
     use serde_saphyr::granit_parser::ErrorKind;
     use serde_saphyr::{DefaultMessageFormatter, Error, ExternalMessageSource, MessageFormatter};
@@ -150,6 +155,9 @@ fn syntax_problem(error: &serde_saphyr::Error) -> Problem {
         }
         Error::RecursiveReferencesRequireWeakTypes { .. } => "an alias refers to what contains it".to_owned(),
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
+        Error::Budget { breach: BudgetBreach::Nodes { .. }, .. } => {
+            format!("expected at most {max_nodes} values (lists, maps, and what is in them), found more")
+        }
         Error::Budget { breach, .. } => format!("larger than expected: {breach:?}"),
         Error::ExternalMessage { source, msg, .. } => match &**source {
             ExternalMessageSource::Parser(error)

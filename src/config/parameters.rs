@@ -14,6 +14,12 @@ use crate::config::node::{Node, Value};
 use crate::config::problem::{Position, Problems, Severity, did_you_mean, shown, shown_list};
 use crate::config::{ApiVersion, PluginSpec};
 
+/// End of the path of a reference that nobody wrote.
+pub(super) const BY_DEFAULT: &str = ", by default";
+
+/// The type that refuses every parameter, in every version.
+const TAKES_NOTHING: &str = "soft-reflective-ceiling-policy";
+
 /// A parameter that names another plugin.
 #[derive(Clone, Debug)]
 pub(super) struct Reference {
@@ -39,7 +45,8 @@ pub(super) fn read(
     let name = spec.name.as_ref().map_or("", |name| name.value.as_str());
     let plugin = format!("plugin {}", shown(name));
     // Even strict versions never look at the parameters of a plugin that has none.
-    let strict = api_version == ApiVersion::LlmD && !plugin_type.parameters.is_empty();
+    let strict = plugin_type.name == TAKES_NOTHING
+        || (api_version == ApiVersion::LlmD && !plugin_type.parameters.is_empty());
     let renamed = plugin_type.renamed;
     let mut reader = Reader { plugin, strict, renamed, problems, references: Vec::new(), depth: 0 };
     let level =
@@ -117,7 +124,7 @@ impl Reader<'_> {
             if let ParameterKind::Reference { default: Some(name), .. } = parameter.kind {
                 self.gather(level, parameter, name, at);
                 if let Some(reference) = self.references.last_mut() {
-                    reference.path.push_str(", by default");
+                    reference.path.push_str(BY_DEFAULT);
                 }
             }
         }
@@ -182,7 +189,7 @@ impl Reader<'_> {
                 Value::String(text) => self.text(level, parameter, (text, node.at)),
                 _ => None,
             },
-            ParameterKind::Texts { required } => texts(node, required).map(ParameterValue::Texts),
+            ParameterKind::Texts { required } => self.texts(level, parameter, required, node),
             ParameterKind::TextMap => self.text_map(level, parameter, node),
             // Told where the key was read.
             ParameterKind::Ignored { .. } => Some(ParameterValue::Absent),
@@ -227,6 +234,29 @@ impl Reader<'_> {
                 Some(ParameterValue::Reference(text.to_owned()))
             }
         }
+    }
+
+    /// A list of strings, or a problem; items that are wrong were told, each in its place.
+    fn texts(
+        &mut self,
+        level: &Level,
+        parameter: &Parameter,
+        required: bool,
+        node: &Node,
+    ) -> Option<ParameterValue> {
+        let Value::List(items) = &node.value else { return None };
+        if !(usize::from(required)..=MAX_TEXTS).contains(&items.len()) {
+            return None;
+        }
+        let mut texts = Vec::new();
+        for (n, item) in (1..).zip(items) {
+            let what = format!("{}: item {n}", self.whose(level, parameter));
+            match item.string(&what, self.problems) {
+                Some("") => item.mismatch(&what, "a string that is not empty", self.problems),
+                text => texts.extend(text.map(str::to_owned)),
+            }
+        }
+        Some(ParameterValue::Texts(texts))
     }
 
     /// A map of strings, or a problem; what is wrong with an entry was told.
@@ -328,16 +358,6 @@ fn span(node: &Node) -> Option<Duration> {
     }
 }
 
-fn texts(node: &Node, required: bool) -> Option<Vec<String>> {
-    let Value::List(entries) = &node.value else { return None };
-    let text = |node: &Node| match &node.value {
-        Value::String(text) if !text.is_empty() => Some(text.clone()),
-        _ => None,
-    };
-    let fits = (usize::from(required)..=MAX_TEXTS).contains(&entries.len());
-    if fits { entries.iter().map(text).collect() } else { None }
-}
-
 fn expected_value(kind: &ParameterKind) -> String {
     match *kind {
         ParameterKind::Boolean { .. } => "`true` or `false`".to_owned(),
@@ -352,7 +372,7 @@ fn expected_value(kind: &ParameterKind) -> String {
             format!("a span of time{bound} such as `30s`, or a number of nanoseconds")
         }
         ParameterKind::Texts { required } => {
-            format!("a list of {} to {MAX_TEXTS} strings that are not empty", u8::from(required))
+            format!("a list of {} to {MAX_TEXTS} strings", u8::from(required))
         }
         ParameterKind::TextMap => "a map of strings".to_owned(),
         ParameterKind::Ignored { .. } => "anything".to_owned(),

@@ -185,21 +185,22 @@ const MIN_GUESSED: usize = 3;
 
 /// Says `, did you mean …?` with the one of `known` that is nearest to `word`, or nothing when none is near.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let near = nearest(word, known);
+    near.map_or_else(String::new, |candidate| format!(", did you mean {}?", shown(candidate)))
+}
+
+/// The one of `known` that was probably meant by `word`.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if !(MIN_GUESSED..=MAX_SHOWN).contains(&word.chars().count()) {
-        return String::new();
+        return None;
     }
     let word_folded = word.to_lowercase();
-    let nearest = known
+    let (distance, candidate) = known
         .into_iter()
         .filter(|candidate| candidate.len() <= 2 * MAX_SHOWN)
         .map(|candidate| (edits(&word_folded, &candidate.to_lowercase()), candidate))
-        .min();
-    match nearest {
-        Some((distance, candidate)) if distance <= 1 + word.len().min(candidate.len()) / 4 => {
-            format!(", did you mean {}?", shown(candidate))
-        }
-        _ => String::new(),
-    }
+        .min()?;
+    (distance <= 1 + word.len().min(candidate.len()) / 4).then_some(candidate)
 }
 
 /// Number of characters to insert, remove or replace between two words (Levenshtein).

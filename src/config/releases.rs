@@ -22,6 +22,14 @@ pub fn name(release: Release) -> &'static str {
     RELEASES.iter().find(|(_, known)| *known == release).map_or("v0.5.1", |(name, _)| name)
 }
 
+/// The same with its version, where the name does not say it.
+pub fn title(release: Release) -> &'static str {
+    match release {
+        Release::LlmD => "llm-d (v0.10-dev of August 2026)",
+        other => name(other),
+    }
+}
+
 /// The releases that register a type, in words; none if no release does.
 pub(super) fn that_know(type_name: &str) -> Option<String> {
     let known = registry::Registered::find(type_name)?;
@@ -31,7 +39,15 @@ pub(super) fn that_know(type_name: &str) -> Option<String> {
 
 /// Notes of what `release` would do; the first is the verdict.
 pub fn judge(release: Release, text: &str, types: &'static [PluginType]) -> Vec<Problem> {
-    let mut judge = Judge { release, types, notes: Vec::new(), n_refusals: 0, crashes: false };
+    let mut judge = Judge {
+        release,
+        types,
+        notes: Vec::new(),
+        n_refusals: 0,
+        crashes: false,
+        conditions: Vec::new(),
+        unjudged: Vec::new(),
+    };
     let root = match node::parse(text) {
         Ok(root) => root,
         Err(problem) => {
@@ -67,11 +83,22 @@ struct Judge<'a> {
     notes: Vec<Problem>,
     n_refusals: usize,
     crashes: bool,
+    /// Flags that it must be started with.
+    conditions: Vec<&'static str>,
+    /// What the file has that nothing is said of.
+    unjudged: Vec<String>,
 }
 
 impl Judge<'_> {
     fn note(&mut self, at: Position, message: impl Into<String>) {
         self.notes.push(Problem::note(at, message));
+    }
+
+    /// Notes that something is not looked at.
+    fn leaves(&mut self, what: String) {
+        if !self.unjudged.contains(&what) {
+            self.unjudged.push(what);
+        }
     }
 
     fn refuses(&mut self, at: Position, what: &str) {
@@ -85,7 +112,13 @@ impl Judge<'_> {
             0 if self.crashes => "crashes when it loads this configuration".to_owned(),
             0 => {
                 let added = config.map_or_else(String::new, |config| self.added(config));
-                format!("loads this configuration{added}")
+                let conditions = self.conditions.iter().map(|flag| format!(", if started with {flag}"));
+                let conditions = conditions.collect::<String>();
+                let unjudged = match self.unjudged.as_slice() {
+                    [] => String::new(),
+                    unjudged => format!("; not judged: {}", unjudged.join(", ")),
+                };
+                format!("loads this configuration{conditions}{added}{unjudged}")
             }
             1 => "refuses this configuration, for one reason".to_owned(),
             n => format!("refuses this configuration, for {n} reasons"),

@@ -14,8 +14,9 @@ use tokio::signal::unix::Signal;
 use super::DEFAULT_CONFIG;
 use super::build::{self, Composition};
 use super::node::{self, Value};
-use super::problem::{Position, Problem};
+use super::problem::{Position, Problem, Severity};
 use super::standing::{ConfigStanding, Standing};
+use super::{EMPTY, effective};
 use crate::args::ConfigArgs;
 use crate::file_watch::FileWatch;
 use crate::pipeline::Pipeline;
@@ -57,9 +58,10 @@ impl ConfigSource {
         }
     }
 
-    /// How it stands with this configuration, once it is the first.
-    pub fn standing(&self, registry: &Registry) -> anyhow::Result<ConfigStanding> {
-        let standing = ConfigStanding::new(registry, &self.name, &self.text)?;
+    /// How it stands with this configuration, once it is the first; `composition` is what it came to.
+    pub fn standing(&self, registry: &Registry, composition: &Composition) -> anyhow::Result<ConfigStanding> {
+        let effective = effective::of(&self.text, composition);
+        let standing = ConfigStanding::new(registry, &self.name, &self.text, effective)?;
         let Standing { source, hash, generation, .. } = standing.now();
         tracing::info!(source, hash, generation, "configuration loaded");
         Ok(standing)
@@ -82,17 +84,29 @@ fn warn(name: &str, problems: &[Problem]) {
     }
 }
 
-/// Composes what a file shows that was followed; warnings are logged, errors returned as lines.
+/// What a file came to that was followed.
+struct Checked {
+    composition: Composition,
+    /// It as text.
+    effective: String,
+    warnings: Vec<Problem>,
+}
+
+/// Composes what a file shows that was followed, or tells everything that is to be said of it.
 ///
 /// A file that shows nothing is one that is being written, or that was cut: it does not mean the built-in default.
-fn check(name: &str, text: &str, types: &'static [PluginType]) -> Result<Composition, Vec<String>> {
-    if node::parse(text).is_ok_and(|root| root.value == Value::Null) {
-        let empty = Problem::error(Position::START, "the configuration is empty");
-        return Err(lines(name, [&empty]));
+fn check(text: &str, types: &'static [PluginType]) -> Result<Checked, Vec<Problem>> {
+    // Nothing is one value, too: `null`.
+    if node::parse_up_to(1, text).is_ok_and(|root| root.value == Value::Null) {
+        return Err(vec![Problem::error(Position::START, EMPTY)]);
     }
-    let (composition, problems) = build::load(text, types);
-    warn(name, &problems);
-    composition.ok_or_else(|| lines(name, problems.iter().filter(|problem| problem.is_error())))
+    match build::load(text, types) {
+        (Some(composition), warnings) => {
+            let effective = effective::of(text, &composition);
+            Ok(Checked { composition, effective, warnings })
+        }
+        (None, problems) => Err(problems),
+    }
 }
 
 /// Follows the file for ever. A hangup (SIGHUP) has it read at once.
@@ -104,8 +118,8 @@ pub async fn run(mut watch: FileWatch, mut hangup: Signal, following: Following)
             Some(()) = hangup.recv() => watch.read_now().await,
         };
         match read {
-            Ok(text) => following.take(&name, &text),
-            Err(error) => following.refuse(None, &[format!("{name}: {error}")]),
+            Ok(text) => following.take(&name, text).await,
+            Err(error) => following.refuse(None, vec![(Severity::Error, format!("{name}: {error}"))]),
         }
     }
 }
@@ -131,29 +145,48 @@ pub struct Following {
 }
 
 impl Following {
-    fn take(&self, name: &str, text: &str) {
-        match check(name, text, self.types) {
-            Ok(composition) => {
-                let before = self.pool.pipeline();
-                let pipeline = Pipeline::build(&composition, &self.pool.slots, Some(&before));
-                if let Err(problem) = self.layers.check(&pipeline.data_layer, &before.data_layer) {
-                    return self.refuse(Some(text), &[format!("{name}: {problem}")]);
-                }
-                if pipeline.discovery != before.discovery {
-                    tracing::warn!(file = name, "dataLayer.discovery changed, which a restart is needed for");
-                }
-                self.pool.swap_pipeline(pipeline);
-                let generation = self.standing.accepted(text);
-                tracing::info!(file = name, generation, "configuration reloaded");
-            }
-            Err(problems) => self.refuse(Some(text), &problems),
+    async fn take(&self, name: &str, text: String) {
+        if self.standing.unchanged(&text) {
+            tracing::info!(file = name, "configuration unchanged");
+            return;
+        }
+        let (types, text) = (self.types, Arc::<str>::from(text));
+        let read = text.clone();
+        // A long file takes its time, and the metrics port answers from this thread.
+        let checked = tokio::task::spawn_blocking(move || check(&read, types)).await;
+        let told = |problems: Vec<Problem>| {
+            problems.iter().map(|problem| (problem.severity, problem.in_file(name))).collect()
+        };
+        match checked {
+            Ok(Ok(checked)) => self.swap(name, &text, checked),
+            Ok(Err(problems)) => self.refuse(Some(&text), told(problems)),
+            Err(error) => self.refuse(Some(&text), vec![(Severity::Error, format!("{name}: {error}"))]),
         }
     }
 
-    fn refuse(&self, text: Option<&str>, problems: &[String]) {
-        self.standing.refused(text, problems);
-        for problem in problems {
-            tracing::error!(problem, "configuration refused; the one before goes on");
+    fn swap(&self, name: &str, text: &str, checked: Checked) {
+        let before = self.pool.pipeline();
+        let pipeline = Pipeline::build(&checked.composition, &self.pool.slots, Some(&before));
+        if let Err(problem) = self.layers.check(&pipeline.data_layer, &before.data_layer) {
+            return self.refuse(Some(text), vec![(Severity::Error, format!("{name}: {problem}"))]);
         }
+        warn(name, &checked.warnings);
+        if pipeline.discovery != before.discovery {
+            tracing::warn!(file = name, "dataLayer.discovery changed, which a restart is needed for");
+        }
+        self.pool.swap_pipeline(pipeline);
+        let generation = self.standing.accepted(text, checked.effective);
+        tracing::info!(file = name, generation, "configuration reloaded");
+    }
+
+    fn refuse(&self, text: Option<&str>, told: Vec<(Severity, String)>) {
+        for (severity, problem) in &told {
+            if *severity == Severity::Error {
+                tracing::error!(problem, "configuration refused; the one before goes on");
+            } else {
+                tracing::warn!(problem, "configuration refused; the one before goes on");
+            }
+        }
+        self.standing.refused(text, told.into_iter().map(|(_, problem)| problem));
     }
 }

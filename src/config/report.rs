@@ -80,7 +80,7 @@ pub fn lines(findings: &[Finding]) -> String {
     let mut text = String::new();
     for Finding { file, problem, release } in findings {
         let Problem { severity, line, column, message } = problem;
-        let version = release.map_or_else(String::new, |release| format!("{} ", releases::name(release)));
+        let version = release.map_or_else(String::new, |release| format!("{} ", releases::title(release)));
         let _ = writeln!(text, "{file}:{line}:{column}: {severity}: {version}{message}");
     }
     text
@@ -103,8 +103,8 @@ pub fn summary(tally: &Tally) -> String {
     format!("{text}: {result}\n")
 }
 
-/// An array of objects, one for each finding.
-pub fn json(findings: &[Finding]) -> String {
+/// An array of objects, one for each finding, and one for each file that could not be read: its name, and why.
+pub fn json(findings: &[Finding], unread: &[(String, String)]) -> String {
     let object = |Finding { file, problem, release }: &Finding| {
         let mut object = json!({
             "file": file,
@@ -115,9 +115,12 @@ pub fn json(findings: &[Finding]) -> String {
         });
         if let Some(release) = release {
             object["version"] = releases::name(*release).into();
+            object["release"] = releases::title(*release).into();
         }
         object
     };
-    let array = Value::Array(findings.iter().map(object).collect());
+    let error = Severity::Error.to_string();
+    let unread = unread.iter().map(|(file, why)| json!({"file": file, "severity": error, "message": why}));
+    let array = Value::Array(findings.iter().map(object).chain(unread).collect());
     format!("{array:#}\n")
 }

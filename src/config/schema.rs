@@ -400,6 +400,7 @@ impl Writer<'_> {
                 }
                 value
             }
+            ParameterKind::Ignored { because: "" } => json!({"deprecationMessage": "it does nothing"}),
             ParameterKind::Ignored { because } => json!({"deprecationMessage": because}),
             ParameterKind::Map { fields, one_of, .. } => self.map(fields(), parameter.name, one_of),
             ParameterKind::List { fields, required, .. } => json!({

@@ -28,6 +28,8 @@ pub struct Standing {
     pub generation: u64,
     /// When it took over, in milliseconds since 1970.
     pub loaded_at_unix_ms: u64,
+    /// What it comes to, as `epp config show` prints it.
+    pub effective: String,
     /// The last text, if it was refused.
     pub refused: Option<Refused>,
 }
@@ -45,20 +47,38 @@ pub struct Refused {
 
 impl ConfigStanding {
     /// The standing of a process that begins with `text` out of `source`.
-    pub fn new(registry: &Registry, source: &str, text: &str) -> anyhow::Result<Self> {
-        let loaded_at_unix_ms = unix_ms();
-        let (source, hash) = (source.to_owned(), sha256(text));
-        let standing = Standing { source, hash, generation: 1, loaded_at_unix_ms, refused: None };
+    pub fn new(registry: &Registry, source: &str, text: &str, effective: String) -> anyhow::Result<Self> {
+        let standing = Standing {
+            source: source.to_owned(),
+            hash: sha256(text),
+            generation: 1,
+            loaded_at_unix_ms: unix_ms(),
+            effective,
+            refused: None,
+        };
         let metrics = ReloadMetrics::register(registry)?;
         metrics.show(&standing);
         Ok(Self { standing: Mutex::new(standing), metrics })
     }
 
-    /// `text` has taken over. Returns its generation.
-    pub fn accepted(&self, text: &str) -> u64 {
+    /// Whether `text` is what runs, which is a reload that changes nothing; what was refused is forgotten then.
+    pub fn unchanged(&self, text: &str) -> bool {
+        let mut standing = self.standing.lock();
+        if standing.hash != sha256(text) {
+            return false;
+        }
+        standing.refused = None;
+        self.metrics.total.with_label_values(&["ok"]).inc();
+        self.metrics.show(&standing);
+        true
+    }
+
+    /// `text` has taken over, and comes to `effective`. Returns its generation.
+    pub fn accepted(&self, text: &str, effective: String) -> u64 {
         let mut standing = self.standing.lock();
         let before = std::mem::replace(&mut standing.hash, sha256(text));
         standing.generation += 1;
+        standing.effective = effective;
         standing.loaded_at_unix_ms = unix_ms();
         standing.refused = None;
         self.metrics.total.with_label_values(&["ok"]).inc();
@@ -71,9 +91,9 @@ impl ConfigStanding {
     }
 
     /// What was there to be read was refused; `text` is it, if it could be read.
-    pub fn refused(&self, text: Option<&str>, problems: &[String]) {
+    pub fn refused(&self, text: Option<&str>, problems: impl IntoIterator<Item = String>) {
         let mut standing = self.standing.lock();
-        let problems = problems.iter().take(MAX_PROBLEMS).cloned().collect();
+        let problems = problems.into_iter().take(MAX_PROBLEMS).collect();
         standing.refused = Some(Refused { hash: text.map(sha256), at_unix_ms: unix_ms(), problems });
         self.metrics.total.with_label_values(&["refused"]).inc();
         self.metrics.show(&standing);
@@ -167,7 +187,7 @@ mod tests {
     #[test]
     fn metrics_say_what_runs_and_what_was_refused() {
         let registry = Registry::new();
-        let standing = ConfigStanding::new(&registry, "a.yaml", "a").unwrap();
+        let standing = ConfigStanding::new(&registry, "a.yaml", "a", "A".to_owned()).unwrap();
         let has = |series: &str| {
             let page = TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
             page.lines().any(|line| line == series)
@@ -177,17 +197,24 @@ mod tests {
         let hash = |hash: &str| format!("epp_config_reload_hash{{hash=\"{hash}\"}} 1");
         assert!(has(&hash(a)) && has("epp_config_reload_generation 1"));
         assert!(has("epp_config_reload_last_error_timestamp_seconds 0"));
-        standing.refused(Some("b"), &["a.yaml:1:1: error: odd".to_owned()]);
+        standing.refused(Some("b"), ["a.yaml:1:1: error: odd".to_owned()]);
         assert!(has("epp_config_reload_refused 1") && has(&hash(a)));
         let refused = standing.now().refused.unwrap();
         assert_eq!(refused.problems, ["a.yaml:1:1: error: odd"]);
         assert!(!has("epp_config_reload_last_error_timestamp_seconds 0"));
-        assert_eq!(standing.accepted("c"), 2);
+        assert!(!standing.unchanged("c"));
+        assert_eq!(standing.accepted("c", "C".to_owned()), 2);
         let now = standing.now();
         assert!(now.refused.is_none() && has("epp_config_reload_refused 0"));
         assert!(has(&hash(&now.hash)) && !has(&hash(a)), "one hash runs");
         assert!(has("epp_config_reload_total{result=\"ok\"} 1"));
-        standing.accepted("c");
-        assert!(has(&hash(&now.hash)) && has("epp_config_reload_generation 3"));
+        standing.refused(None, ["a.yaml: gone".to_owned()]);
+        assert!(standing.unchanged("c"), "it is there again");
+        let again = standing.now();
+        assert_eq!((again.refused.is_none(), again.generation, again.effective.as_str()), (true, 2, "C"));
+        assert_eq!(again.loaded_at_unix_ms, now.loaded_at_unix_ms);
+        assert!(has("epp_config_reload_total{result=\"ok\"} 2") && has("epp_config_reload_refused 0"));
+        standing.accepted("d", "D".to_owned());
+        assert!(!has(&hash(&now.hash)) && has("epp_config_reload_generation 3"));
     }
 }

@@ -59,6 +59,24 @@ async fn half_written_files_are_waited_for() {
     assert_eq!(changed.unwrap(), "123456789");
 }
 
+/// What is read at once is read twice, too.
+#[tokio::test(start_paused = true)]
+async fn half_written_files_are_waited_for_when_they_are_read_at_once() {
+    let (_folder, path) = file("one");
+    let mut watch = FileWatch::new(&path, INTERVAL);
+    watch.first_read().unwrap();
+    let write = async {
+        sleep(SETTLED / 2).await;
+        for length in 1..=9 {
+            fs::write(&path, &"123456789"[..length]).unwrap();
+            sleep(SETTLED).await;
+        }
+    };
+    let (read, ()) = tokio::join!(watch.read_now(), write);
+    assert_eq!(read.unwrap(), "123456789");
+    assert!(is_silent(&mut watch).await);
+}
+
 #[tokio::test(start_paused = true)]
 async fn renames_and_symlink_swaps_are_changes() {
     let (folder, path) = file("one");

@@ -90,7 +90,7 @@ fn the_status_says_how_it_went() {
             &["check", "-"],
             "",
             0,
-            "<stdin>:1:1: warning: the configuration is empty, the built-in default applies",
+            "<stdin>:1:1: warning: the configuration is empty: epp starts with its built-in default then, and refuses a reload",
             "",
         ),
         (
@@ -104,6 +104,23 @@ fn the_status_says_how_it_went() {
         (&["check", "src"], "", 2, "", "epp: cannot read src"),
         (&["check"], "", 2, "", "FILE"),
         (&["check", "--for", "v2", fine], "", 2, "", "expected one of `v1.0.1`, `v1.5`, `llm-d`"),
+        (&["check", "--for", "v1.0.1, v1.5", fine], "", 0, "note: v1.5 loads this configuration", ""),
+        (
+            &["check", "--for", "v0.5.1", fine],
+            "",
+            2,
+            "",
+            "a version before v1 has no `EndpointPickerConfig`, it is configured by environment variables; expected one \
+             of `v1.0.1`, `v1.5`, `llm-d`",
+        ),
+        (&["diff", fine, fine, "--format=json"], "", 0, "\"changes\": []", ""),
+        (
+            &["diff", fine, fine, "--key=a", "--key=b", "--key=c"],
+            "",
+            2,
+            "",
+            "--key: expected one for both files",
+        ),
         (&["check", "--format", "xml", fine], "", 2, "", "xml"),
         (&["show", fine], "", 0, "schedulingProfiles:\n", ""),
         (
@@ -151,7 +168,16 @@ fn json_has_an_object_for_each_line() {
     assert_eq!(error["message"], "unknown field `typ`, did you mean `type`?");
     assert!(error.get("version").is_none());
     assert_eq!(of("warning").len(), 2);
+    assert_eq!(of("note")[0]["release"], "llm-d (v0.10-dev of August 2026)");
     assert!(of("note").len() > 1 && of("note").iter().all(|note| note["version"] == "llm-d"), "{said}");
+    let (status, said, noise) = config(ROOT, &["check", "--format=json", "nowhere.yaml"], "");
+    assert_eq!((status, noise.contains("cannot read nowhere.yaml")), (2, true), "{noise}");
+    let unread: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((&unread[0]["file"], &unread[0]["severity"]), (&"nowhere.yaml".into(), &"error".into()));
+    assert!(
+        unread[0]["message"].as_str().unwrap().starts_with("cannot read nowhere.yaml: No such file"),
+        "{said}"
+    );
     let (status, said, _) = config(ROOT, &["check", "--format=json", "config/default-plugins.yaml"], "");
     assert_eq!((status, said.as_str()), (0, "[]\n"));
 }
@@ -166,7 +192,7 @@ fn other_versions_are_judged_beside_ours() {
         "<stdin>:1:1: note: v1.0.1 refuses this configuration, for one reason",
         "<stdin>:7:1: note: v1.0.1 refuses the field `parser`, which came with v1.5",
         "<stdin>:6:5: note: v1.5 ignores the parameter `hashBlockSize`",
-        "<stdin>:6:5: note: llm-d refuses the unknown parameter `hashBlockSize`",
+        "<stdin>:6:5: note: llm-d (v0.10-dev of August 2026) refuses the unknown parameter `hashBlockSize`",
         "1 configuration: no problems",
     ] {
         assert!(said.lines().any(|it| it == line), "{line} is missing:\n{said}");
@@ -189,7 +215,88 @@ fn a_configuration_among_several_is_named_by_its_key() {
     let (status, said, _) = config(ROOT, &["show", "-", "--key", "two.yaml"], values);
     assert!(status == 0 && said.contains("- name: random-picker"), "{said}");
     let (status, _, noise) = config(ROOT, &["show", "-", "--key", "three.yaml"], values);
-    assert_eq!((status, noise.contains("the keys are `one.yaml`, `two.yaml`")), (2, true), "{noise}");
+    let want = "no configuration has the key `three.yaml`: choose one of `one.yaml`, `two.yaml`";
+    assert_eq!((status, noise.contains(want)), (2, true), "{noise}");
+}
+
+const MAPS: &str = "\
+kind: List
+items:
+- metadata: {name: a}
+  data:
+    x.yaml: |
+      kind: EndpointPickerConfig
+      plugins: [{type: queue-scorer}]
+- metadata: {name: b}
+  data:
+    x.yaml: |
+      kind: EndpointPickerConfig
+      plugins: [{type: random-picker}]
+- {kind: EndpointPickerConfig, plugins: [{type: running-requests-size-scorer}]}
+";
+
+/// Two objects may have equal keys, and what stands in a list has none.
+#[test]
+fn equal_keys_are_told_apart_by_their_objects() {
+    let (status, _, noise) = config(ROOT, &["show", "-", "--key", "x.yaml"], MAPS);
+    let want = "epp: <stdin>: 2 configurations have the key `x.yaml`: choose one of `a/x.yaml`, `b/x.yaml`, `line 13`\n";
+    assert_eq!((status, noise.as_str()), (2, want));
+    for (key, plugin) in [
+        ("a/x.yaml", "queue-scorer"),
+        ("b/x.yaml", "random-picker"),
+        ("line 13", "running-requests-size-scorer"),
+    ] {
+        let (status, said, noise) = config(ROOT, &["show", "-", "--key", key], MAPS);
+        assert!(status == 0 && said.contains(&format!("- name: {plugin}\n")), "{key}: {said}{noise}");
+    }
+    let fine = "config/default-plugins.yaml";
+    for keys in [&["--key", "a/x.yaml"][..], &["--key", "none", "--key", "a/x.yaml"]] {
+        let (status, said, noise) = config(ROOT, &[&["diff", fine, "-"], keys].concat(), MAPS);
+        assert!(status == 1 && said.contains("- plugin `prefix-cache-scorer`"), "{keys:?}: {said}{noise}");
+    }
+}
+
+#[test]
+fn a_difference_says_why_a_plugin_starts_anew() {
+    let before = "plugins:\n- {type: low-queue-filter, name: f, parameters: {threshold: 1}}\n\
+                  - {type: decision-tree-filter, name: t, parameters: {current: {pluginRef: f}}}\n";
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.yaml"), before).unwrap();
+    let after = before.replace("threshold: 1", "threshold: 2");
+    let (status, said, noise) = config(folder.path().to_str().unwrap(), &["diff", "a.yaml", "-"], &after);
+    assert_eq!((status, noise.as_str()), (1, ""));
+    assert!(
+        said.contains("  start anew: `f` (its parameters change), `t` (it refers to `f`, anew or changed)\n"),
+        "{said}"
+    );
+    let args = ["diff", "a.yaml", "-", "--format", "json"];
+    let (status, said, _) = config(folder.path().to_str().unwrap(), &args, &after);
+    let diff: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((status, &diff["changes"][0]["change"]), (1, &"changed".into()));
+    let anew = serde_json::json!([
+        {"plugin": "f", "because": "its parameters change"},
+        {"plugin": "t", "because": "it refers to `f`, anew or changed"},
+    ]);
+    assert_eq!(diff["reload"]["anew"], anew);
+}
+
+/// A full disk is no success; a reader that has seen enough is no failure.
+#[test]
+fn what_cannot_be_written_is_told() {
+    let epp = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_epp"));
+        command.args(["config", "schema"]).stderr(Stdio::piped());
+        command
+    };
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let Output { status, stderr, .. } = epp().stdout(full).output().unwrap();
+    let noise = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(2));
+    assert!(noise.starts_with("epp: cannot write to standard output: No space left"), "{noise}");
+    let mut child = epp().stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
+    assert_eq!((status.code(), stderr.as_slice()), (Some(0), &b""[..]));
 }
 
 /// What `show` prints is a configuration without a problem, and `diff` finds no difference to what it came from.

@@ -59,7 +59,10 @@ fn paragraph(known: &PluginType) -> String {
         sentence(known.about.to_owned());
     }
     if !known.needs.is_empty() {
-        sentence(format!("Needs {}.", quoted(known.needs)));
+        sentence(format!(
+            "Needs {}.",
+            known.needs.iter().map(|need| named(need)).collect::<Vec<_>>().join(", ")
+        ));
     }
     if !known.drains.is_empty() {
         sentence(format!("It may leave nobody: {}.", known.drains));
@@ -77,6 +80,11 @@ fn paragraph(known: &PluginType) -> String {
         Stability::Deprecated { instead } => sentence(format!("Deprecated: {instead}.")),
     }
     text + "\n"
+}
+
+/// A metric in backquotes; what is said in words as it is.
+fn named(need: &str) -> String {
+    if need.contains(' ') { need.to_owned() } else { format!("`{need}`") }
 }
 
 fn quoted(words: &[&str]) -> String {
@@ -134,6 +142,7 @@ fn what_it_is(parameter: &Parameter) -> String {
         ParameterKind::TextMap => "map of texts".to_owned(),
         ParameterKind::Reference { to, .. } => format!("name of a {}", to.noun()),
         ParameterKind::Producer { of, .. } => format!("name of a {}", Kind::Produces(of).noun()),
+        ParameterKind::Ignored { because: "" } => "ignored, see above".to_owned(),
         ParameterKind::Ignored { because } => format!("ignored: {because}"),
         ParameterKind::Map { one_of: true, .. } => "map with one of".to_owned(),
         ParameterKind::Map { .. } => "map".to_owned(),

@@ -56,15 +56,21 @@ async fn the_debug_page_says_what_runs_and_why_an_edit_was_refused() {
     assert_eq!(first["config"]["generation"], 1);
     assert_eq!(first["config"]["source"], epp.config_file().display().to_string());
     assert!(first["config"]["refused"].is_null());
+    let effective = first["config"]["effective"].as_str().unwrap();
+    assert!(
+        effective.contains("    weight: 1000\n") && effective.contains("lruCapacityPerServer"),
+        "{effective}"
+    );
     let hash = first["config"]["hash"].as_str().unwrap().to_owned();
     assert_eq!(epp.metric(&format!("epp_config_reload_hash{{hash=\"{hash}\"}}")).await, Some(1.0));
 
     edit(&epp, BAD);
     let refused = seen(&epp, "the bad edit is refused", |page| page["config"]["refused"].is_object()).await;
-    let problem = refused["config"]["refused"]["problems"][0].as_str().unwrap().to_owned();
+    let problems = refused["config"]["refused"]["problems"].as_array().unwrap();
+    let problem = problems.last().unwrap().as_str().unwrap();
     assert!(
         problem.contains(":2:18: error: unknown plugin type `prefix-cache-scorr`, did you mean"),
-        "{problem}"
+        "{problems:?}"
     );
     assert_eq!((&refused["config"]["hash"], &refused["config"]["generation"]), (&hash.into(), &1.into()));
     assert_eq!(epp.metric("epp_config_reload_refused").await, Some(1.0));
@@ -106,14 +112,37 @@ async fn a_reload_whose_data_layer_cannot_be_polled_is_refused() {
     seen(&epp, "the next edit runs", |page| page["config"]["generation"] == 2).await;
 }
 
-/// Without a change of the file nothing but the signal makes a new generation.
+/// A file that shows what runs is read, and nothing is exchanged.
 #[tokio::test]
 async fn a_hangup_has_the_file_read_at_once() {
     let epp = Epp::with(EppSetup { config: config(1), ..EppSetup::new(&[]) }).await;
     epp.hang_up();
-    let after = seen(&epp, "the file is read again", |page| page["config"]["generation"] == 2).await;
-    let plugins = after["plugins"].as_array().unwrap();
-    assert!(plugins.iter().all(|plugin| plugin["since_generation"] == 1), "{plugins:?}");
+    let reloads = async || epp.metric("epp_config_reload_total{result=\"ok\"}").await;
+    eventually("the file is read again", async || reloads().await.filter(|n| *n > 0.0)).await;
+    assert_eq!(page(&epp).await["config"]["generation"], 1);
+    assert!(epp.log_lines().iter().any(|line| line["msg"] == "configuration unchanged"));
+
+    edit(&epp, "# nothing\n");
+    let page = seen(&epp, "nothing is refused", |page| page["config"]["refused"].is_object()).await;
+    let problem = page["config"]["refused"]["problems"][0].as_str().unwrap();
+    assert!(problem.ends_with("and refuses a reload, as the file may have been cut"), "{problem}");
+
+    edit(&epp, &config(1));
+    let page = seen(&epp, "what runs is there again", |page| page["config"]["refused"].is_null()).await;
+    assert_eq!(page["config"]["generation"], 1);
+}
+
+/// Warnings are told with the errors, as those of the file that is refused.
+#[tokio::test]
+async fn warnings_of_a_refused_file_are_not_those_of_what_runs() {
+    let epp = Epp::with(EppSetup { config: config(1), ..EppSetup::new(&[]) }).await;
+    edit(&epp, BAD);
+    let page = seen(&epp, "the bad edit is refused", |page| page["config"]["refused"].is_object()).await;
+    let problems = page["config"]["refused"]["problems"].as_array().unwrap();
+    let warnings = problems.iter().filter(|line| line.as_str().unwrap().contains(": warning: ")).count();
+    assert_eq!((problems.len(), warnings), (2, 1), "{problems:?}");
+    let lines = epp.log_lines();
+    assert!(lines.iter().all(|line| line["msg"] != "configuration"), "{lines:?}");
 }
 
 /// The `n`th edit: of three in turn the last is a bad one. Returns once it was seen.
@@ -137,7 +166,7 @@ async fn flip(epp: &Epp, n: u32) {
 async fn edits_under_load_fail_no_request_and_forget_no_prefix() {
     let pods = Upstream::pods(3, &Answer::Echo);
     let addresses: Vec<_> = pods.iter().map(Upstream::addr).collect();
-    let epp = Epp::with(EppSetup { config: config(1), ..EppSetup::new(&addresses) }).await;
+    let epp = Epp::with(EppSetup { config: config(2), ..EppSetup::new(&addresses) }).await;
     let envoy = Envoy::start(EnvoySetup::new(epp.ext_proc)).await;
     let post = |conversation: u32| {
         let prompt = format!("conversation {conversation} ").repeat(100);

@@ -43,7 +43,7 @@ impl Composer<'_> {
                 continue;
             }
             let extractors = self.extractors(spec, payload, &plans);
-            if extractors.is_empty() && payload != Payload::Events {
+            if spec.extractors.is_empty() && payload != Payload::Events {
                 let message =
                     format!("source {} has no extractor, its page is not read", shown(&spec.name.value));
                 self.problems.warning(spec.name.at, message);
@@ -125,6 +125,7 @@ impl Composer<'_> {
         }
         if let Some(layer) = layer
             && !self.read_load(plans)
+            && self.is_whole(layer, plans)
         {
             let message = format!(
                 "the load of endpoints is not read: `dataLayer` lists no source with an extractor of type \
@@ -132,6 +133,16 @@ impl Composer<'_> {
             );
             self.problems.warning(layer.at, message);
         }
+    }
+
+    /// Whether all that is listed could be read and found; if not, that was told.
+    fn is_whole(&self, layer: &DataLayerSpec, plans: &[SourcePlan]) -> bool {
+        let n_extractors = |plan: &SourcePlan| plan.extractors.len();
+        let n_listed = |spec: &SourceSpec| spec.extractors.len();
+        !self.config.unread.references
+            && layer.sources.len() == plans.len()
+            && layer.sources.iter().map(n_listed).sum::<usize>()
+                == plans.iter().map(n_extractors).sum::<usize>()
     }
 
     fn read_load(&self, plans: &[SourcePlan]) -> bool {
@@ -147,16 +158,14 @@ impl Composer<'_> {
         layer.inject_defaults.unwrap_or(is_llm_d)
     }
 
-    /// Tells of sources and extractors that nobody lists, unless something is wrong, which comes first.
+    /// Tells of sources and extractors that nobody lists.
     pub(super) fn review_sources(&mut self, plans: &[SourcePlan]) {
-        if self.problems.has_errors() {
-            return;
-        }
         for instance in 0..self.instances.len() {
             let is_polled = |kind: &Kind| matches!(kind, Kind::DataSource(payload) | Kind::Extractor(payload) if *payload != Payload::Events);
             let listed =
                 plans.iter().any(|plan| plan.source == instance || plan.extractors.contains(&instance));
-            if self.instances[instance].plugin_type.kinds.iter().any(is_polled) && !listed {
+            let is_polled = self.instances[instance].plugin_type.kinds.iter().any(is_polled);
+            if is_polled && !listed && self.is_left_over(instance) {
                 let name = shown(&self.instances[instance].name);
                 let at: Position = self.position_of(instance);
                 let message = format!("plugin {name} does nothing, `dataLayer.sources` does not list it");

@@ -46,6 +46,7 @@ impl Composer<'_> {
                 self.tell_unknown_name("", &name.value, name.at);
                 return None;
             }
+            None if self.is_unread(&name.value) => return None,
             None => {
                 let message = format!("no plugin is named {}", shown(&name.value));
                 self.problems.warning(name.at, message);

@@ -45,6 +45,10 @@ impl Composer<'_> {
     }
 
     fn tell_unknown_parser(&mut self, name: &str, at: Position) {
+        if self.is_unread(name) {
+            return;
+        }
+        self.has_unknown_names = true;
         let is_parser = |known: &&PluginType| known.kinds.contains(&Kind::Parser);
         let is_type = self.find_type(name).is_some();
         let (types, names) = (self.types, &self.names);

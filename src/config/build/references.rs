@@ -2,13 +2,16 @@
 //!
 //! References in parameters may point forwards; here they become positions and an order to build in.
 
+use std::collections::HashSet;
+
 use epp_framework::parameters::Parameters;
 use epp_framework::plugin::{Data, Kind, PluginType, Stability};
 
 use super::{Composer, DEFAULT_HANDLER, Declared, InstancePlan};
 use crate::config::PluginSpec;
-use crate::config::parameters::Reference;
-use crate::config::problem::{Position, did_you_mean, shown, shown_list};
+use crate::config::node::{Node, Value};
+use crate::config::parameters::{BY_DEFAULT, Reference};
+use crate::config::problem::{Position, did_you_mean, nearest, shown, shown_list};
 use crate::config::releases;
 
 /// Most plugins that one plugin may refer to, with all that those refer to, counted as often as they are referred to.
@@ -88,8 +91,24 @@ impl Composer<'_> {
         }
     }
 
+    /// The type that was probably meant by a name that is none.
+    pub(super) fn nearest_type(&self, name: &str) -> Option<&'static str> {
+        let spellings =
+            |known: &'static PluginType| [known.name].into_iter().chain(known.aliases.iter().copied());
+        nearest(name, self.types.iter().flat_map(spellings))
+    }
+
+    /// Whether a name may be that of an entry of `plugins` which could not be read, and was told.
+    pub(super) fn is_unread(&self, name: &str) -> bool {
+        self.guessed.contains(&name) || self.config.unread.names.iter().any(|word| word == name)
+    }
+
     /// Tells of a name that no plugin has; `whose` begins the message.
     pub(super) fn tell_unknown_name(&mut self, whose: &str, name: &str, at: Position) {
+        if self.is_unread(name) {
+            return;
+        }
+        self.has_unknown_names = true;
         let asked = self.find_type(name);
         let of_type = |plan: &&InstancePlan| asked.is_some_and(|asked| asked.name == plan.plugin_type.name);
         let (names, instances, config) = (&self.names, &self.instances, self.config);
@@ -108,7 +127,9 @@ impl Composer<'_> {
                 return format!("{unknown}{hint}");
             }
             let declared = config.plugins.iter().filter_map(|plugin| plugin.name.as_ref());
-            let declared: Vec<_> = declared.map(|name| name.value.as_str()).take(MAX_NAMED).collect();
+            let mut seen = HashSet::new();
+            let declared = declared.map(|name| name.value.as_str()).filter(|name| seen.insert(*name));
+            let declared: Vec<_> = declared.take(MAX_NAMED).collect();
             match declared.as_slice() {
                 [] => format!("{unknown}; `plugins` declares none"),
                 declared => format!("{unknown}; `plugins` declares {}", shown_list(declared.iter().copied())),
@@ -140,6 +161,8 @@ impl Composer<'_> {
                 self.references.push((from, reference));
             } else if let Some(to) = self.referred(from, &reference) {
                 self.instances[from].references.push(to);
+            } else {
+                self.sound[from] = false;
             }
         }
         let mut walk = Walk { order: Vec::new(), path: Vec::new(), sizes: vec![None; self.instances.len()] };
@@ -151,6 +174,15 @@ impl Composer<'_> {
 
     fn referred(&mut self, from: usize, reference: &Reference) -> Option<usize> {
         let whose = self.whose(from, reference);
+        if !self.names.contains_key(&reference.name) && self.lacks_decider(from, reference) {
+            let message = format!(
+                "{whose}no plugin is named {}; `threshold: 0` splits every request: declare an \
+                 `always-disagg-pd-decider`, and name it in `deciderPluginName`",
+                shown(&reference.name)
+            );
+            self.problems.error(reference.at, message);
+            return None;
+        }
         let Some(declared) = self.names.get_mut(&reference.name) else {
             self.tell_unknown_name(&whose, &reference.name, reference.at);
             return None;
@@ -166,6 +198,21 @@ impl Composer<'_> {
             return None;
         }
         Some(to)
+    }
+
+    /// Whether a handler is one of the first versions, which needed no decider, with a threshold that splits all.
+    fn lacks_decider(&self, from: usize, reference: &Reference) -> bool {
+        let plan = &self.instances[from];
+        let mut specs = self.config.plugins.iter();
+        let spec = specs.find(|spec| spec.name.as_ref().is_some_and(|name| name.value == plan.name));
+        let given = spec.and_then(|spec| spec.parameters.as_ref());
+        let Some(Value::Map(entries)) = given.map(|node| &node.value) else { return false };
+        let is_zero = |(key, value): &(Node, Node)| {
+            matches!(&key.value, Value::String(key) if key == "threshold") && value.whole_number() == Some(0)
+        };
+        plan.plugin_type.name == "pd-profile-handler"
+            && reference.path.ends_with(BY_DEFAULT)
+            && entries.iter().any(is_zero)
     }
 
     /// How messages begin that tell of a reference.
@@ -209,6 +256,10 @@ impl Composer<'_> {
         if wrong.is_empty() {
             wrong = (plugin_type.check)(&parameters);
         }
+        if !self.every_entry_is_read {
+            // The one that was told may have been what is asked for.
+            wrong.clear();
+        }
         for wrong in wrong {
             let name = shown(type_name);
             let message = format!("plugin {name} is not declared, and cannot do with its defaults: {wrong}");
@@ -217,6 +268,7 @@ impl Composer<'_> {
         let instance = self.instances.len();
         self.instances.push(InstancePlan::new(type_name, plugin_type, parameters));
         self.spellings.push(plugin_type.name);
+        self.sound.push(true);
         let declared = Declared { at: Position::START, instance: Some(instance), referenced: true };
         self.names.insert(type_name.to_owned(), declared);
         Some(instance)
@@ -232,12 +284,15 @@ impl Composer<'_> {
             let names: Vec<_> = names.map(|&at| self.instances[at].name.clone()).collect();
             let message = format!("plugins refer to one another in a circle: {}", shown(&names.join(" → ")));
             self.problems.error(self.position_of(instance), message);
+            self.sound[instance] = false;
             return 0;
         }
         walk.path.push(instance);
         let mut size: usize = 1;
         for to in self.instances[instance].references.clone() {
             size = size.saturating_add(self.visit(to, walk));
+            // What looks into all that it refers to must come to an end.
+            self.sound[instance] &= self.sound[to];
         }
         walk.path.pop();
         if size > MAX_REFERRED {
@@ -248,6 +303,7 @@ impl Composer<'_> {
             self.problems.error(self.position_of(instance), message);
             // Told once, not for everybody who refers to it as well.
             size = 1;
+            self.sound[instance] = false;
         }
         walk.sizes[instance] = Some(size);
         walk.order.push(instance);

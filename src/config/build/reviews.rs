@@ -6,25 +6,15 @@ use super::{Composer, ProfilePlan};
 use crate::config::problem::{Position, shown};
 
 impl Composer<'_> {
-    /// Reviews every instance and every profile. Says nothing where something is wrong: that comes first.
+    /// Reviews every instance and every profile. Says nothing that follows from what is wrong, and was told.
     pub(super) fn review<'p>(
         &mut self,
         profiles: impl Iterator<Item = &'p ProfilePlan>,
         discovery: Option<usize>,
         parsers: &[usize],
     ) {
-        if self.problems.has_errors() {
-            return;
-        }
-        if self.config.plugins.is_empty() && self.config.profiles.is_empty() {
-            let message = "no plugins are declared, endpoints are picked at random";
-            self.problems.warning(Position::START, message);
-        }
-        let schedules = (0..self.config.plugins.len()).any(|declared| self.is_scheduling(declared));
-        if self.config.profiles.is_empty() && !self.config.plugins.is_empty() && !schedules {
-            let message = "no scorer is declared, endpoints are picked at random; the default ones apply only \
-                           without a configuration";
-            self.problems.warning(Position::START, message);
+        if self.config.profiles.is_empty() && self.every_entry_is_read && !self.config.unread.references {
+            self.review_lack();
         }
         for profile in profiles {
             self.review_filters(profile);
@@ -38,12 +28,18 @@ impl Composer<'_> {
                 Some((self.instances[found].plugin_type, &self.instances[found].parameters))
             };
             let review = Review { parameters: &plan.parameters, profiles: &named, find: &find };
-            for told in (plan.plugin_type.review)(&review) {
+            let is_judged = self.sound[instance]
+                && (named.len() >= self.config.profiles.len() || !self.has(instance, Kind::ProfileHandler));
+            let told = if is_judged { (plan.plugin_type.review)(&review) } else { Vec::new() };
+            for told in told {
                 self.problems.warning(at, format!("plugin {}: {told}", shown(&plan.name)));
             }
             if let Stability::Deprecated { instead } = plan.plugin_type.stability {
                 let name = shown(plan.plugin_type.name);
                 self.problems.warning(at, format!("plugin type {name} is deprecated: {instead}"));
+            }
+            if !self.is_left_over(instance) {
+                continue;
             }
             if self.has(instance, Kind::Discovery) && discovery != Some(instance) {
                 let name = shown(&self.instances[instance].name);
@@ -64,10 +60,32 @@ impl Composer<'_> {
         }
     }
 
+    /// Tells of a file that declares nothing to pick endpoints by.
+    fn review_lack(&mut self) {
+        let schedules = (0..self.config.plugins.len()).any(|declared| self.is_scheduling(declared));
+        let message = match self.config.plugins.is_empty() {
+            true => "no plugins are declared, endpoints are picked at random",
+            false if !schedules => {
+                "no scorer is declared, endpoints are picked at random; the default ones apply only without a \
+                 configuration"
+            }
+            false => return,
+        };
+        self.problems.warning(Position::START, message);
+    }
+
+    /// Whether nothing that could not be read or found may have meant an instance.
+    pub(super) fn is_left_over(&self, instance: usize) -> bool {
+        let by_parameters = [Kind::Filter, Kind::Decider].into_iter().any(|kind| self.has(instance, kind));
+        let all_read = || self.every_entry_is_read && self.sound.iter().all(|sound| *sound);
+        !self.config.unread.references && !self.has_unknown_names && (all_read() || !by_parameters)
+    }
+
     /// Tells of plugins for profiles that are in none.
     pub(super) fn warn_of_unreferenced(&mut self) {
         for instance in 0..self.instances.len() {
-            if !self.is_scheduling(instance) || self.is_referenced(instance) {
+            let is_in_one = !self.is_scheduling(instance) || self.is_referenced(instance);
+            if is_in_one || !self.is_left_over(instance) {
                 continue;
             }
             let name = &self.instances[instance].name;

@@ -13,6 +13,7 @@ mod envelope;
 mod flow_control;
 mod parameters;
 mod splits;
+mod together;
 mod trees;
 mod unknown;
 mod weights;
@@ -359,7 +360,7 @@ fn g38_no_configuration_is_the_default_one() {
         "default [] [queue-scorer*2 kv-cache-utilization-scorer*2 prefix-cache-scorer*3] max-score-picker";
     assert!(want.as_ref().unwrap().contains(profile));
     for text in ["", "\n", "# nothing\n", "---\n", "null"] {
-        let warning = "the configuration is empty, the built-in default applies";
+        let warning = crate::config::EMPTY;
         assert_eq!(told(text), (want.clone(), warning.to_owned()), "{text:?}");
     }
 }

@@ -13,7 +13,7 @@ fn compose(body: &str) -> Composition {
 
 /// The changes, then what a reload does.
 fn told(before: &str, after: &str) -> (Vec<String>, Vec<String>) {
-    let mut lines = diff(&compose(before), &compose(after));
+    let mut lines = diff(&compose(before), &compose(after)).lines();
     let n = lines.iter().position(String::is_empty).unwrap_or(lines.len());
     let reload = lines.split_off(n).into_iter().skip(2).collect();
     (lines, reload)
@@ -124,7 +124,11 @@ fn what_a_reload_keeps_is_told() {
     let (lines, reload) = told(&tree("1"), &tree("2"));
     assert_eq!(lines, ["~ plugin `low-queue-filter`: threshold: 1 → 2 requests"]);
     assert!(reload[0].starts_with("  go on with what they know: `prefix-cache-scorer`, "), "{reload:?}");
-    assert_eq!(reload[1], "  start anew: `low-queue-filter`, `decision-tree-filter`");
+    assert_eq!(
+        reload[1],
+        "  start anew: `low-queue-filter` (its parameters change), `decision-tree-filter` (it refers to \
+             `low-queue-filter`, anew or changed)"
+    );
 
     let listed = "plugins: [{type: file-discovery, parameters: {path: a}}]\ndataLayer: {discovery: {pluginRef: file-discovery}}";
     let (lines, reload) = told("plugins: []", listed);

@@ -126,6 +126,20 @@ fn comments_say_where_values_come_from() {
     }
 }
 
+/// What is left to flags, or to what is usual, has no value that one could write.
+#[test]
+fn what_no_value_stands_for_is_told_in_words() {
+    let text = shown("plugins: [{type: metrics-data-source}, {type: core-metrics-extractor}]");
+    for line in [
+        "    # scheme: not given. Protocol of the page, `http` or `https`; unless it is said, as the flags say, else `http`.",
+        "    # port: not given. Port of the page; 0 is as the flags say, else the port that requests go to.",
+        "    # interval: not given. From one poll to the next; unless it is said, as the flags say, else 50ms.",
+    ] {
+        assert!(text.lines().any(|it| it == line), "{line} is missing:\n{text}");
+    }
+    assert!(!text.contains(": \"\""), "{text}");
+}
+
 #[test]
 fn spans_are_written_as_they_are_read() {
     for (nanos, want) in [

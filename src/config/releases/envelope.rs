@@ -92,6 +92,15 @@ impl Judge<'_> {
                 Some(&Field(_, _, since, shape)) if since <= self.release => {
                     let below = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
                     self.field(value, &below, shape);
+                    let is_judged = ["apiVersion", "kind", "plugins", "schedulingProfiles", "featureGates"];
+                    let is_parser = ["parser", "requestHandler"].contains(&name.as_str());
+                    if path.is_empty()
+                        && !is_judged.contains(&name.as_str())
+                        && !is_parser
+                        && !value.is_empty()
+                    {
+                        self.leaves(format!("values and references of {}", shown(name)));
+                    }
                 }
                 Some(Field(_, _, since, _)) => {
                     let what = format!("the field {}, which came with {}", shown(name), super::name(*since));

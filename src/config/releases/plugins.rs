@@ -91,6 +91,9 @@ impl Judge<'_> {
                         shown(name)
                     );
                     self.note(at, format!("refuses {what}"));
+                    if self.conditions.is_empty() {
+                        self.conditions.push("--allow-experimental-plugins");
+                    }
                 }
             }
             _ => self.refuses(at, &format!("the unknown plugin type {}", shown(name))),
@@ -131,7 +134,9 @@ impl Judge<'_> {
                         declared.iter().any(|known| known.name.eq_ignore_ascii_case(key))
                     });
                     match declared {
-                        _ if known => {}
+                        _ if known => {
+                            self.leaves(format!("values of parameters of {}", shown(type_name)));
+                        }
                         Some(declared) if self.release == Release::LlmD && !declared.is_empty() => {
                             self.refuses(at, &format!("the unknown parameter {}", shown(key)));
                         }

@@ -218,7 +218,8 @@ fn what_is_old_or_has_no_effect_is_told_once() {
     let does_nothing = "it does nothing, since profile handlers set the headers themselves";
     let nothing = |name: &str| vec![deprecated(name, does_nothing)];
     let threshold = "plugin `pd-profile-handler`: parameter `threshold` does nothing: declare a \
-                     `prefix-based-pd-decider` with `nonCachedTokens`, which counts tokens";
+                     `prefix-based-pd-decider` with `nonCachedTokens`, which counts tokens; for 0, which splits \
+                     every request, an `always-disagg-pd-decider`";
     let zero = "{type: prefix-based-pd-decider, name: d}\n\
                 - {type: disagg-profile-handler, parameters: {deciders: {prefill: d, encode: e}}}";
     for (name, handler, profiles, want) in [
