@@ -112,8 +112,10 @@ impl Changes {
     }
 
     /// Says more of the last one.
-    fn give(&mut self, given: Vec<String>) {
-        self.0.last_mut().into_iter().for_each(|change| change.given.extend_from_slice(&given));
+    fn give(&mut self, given: &[String]) {
+        if let Some(change) = self.0.last_mut() {
+            change.given.extend_from_slice(given);
+        }
     }
 }
 
@@ -176,7 +178,7 @@ fn plugins(before: &Composition, after: &Composition, changes: &mut Changes) {
         match find(before, &plan.name) {
             None => {
                 changes.added(format!("plugin {}", titled(plan)));
-                changes.give(given(plan));
+                changes.give(&given(plan));
             }
             Some(old) if old.plugin_type.name != plan.plugin_type.name => {
                 one(

@@ -3,6 +3,9 @@
 //! A file is a configuration, or a Kubernetes manifest or Helm values that hold some, as text or as maps, at any depth.
 //! It says nothing of whether they are right. Pure, like all of `config` beside `reload`.
 
+mod anchors;
+
+use self::anchors::Anchors;
 use super::node::outline::{Content, Piece, outline};
 use super::node::{self, Value};
 use super::problem::{Position, Problem, shown_list};
@@ -76,8 +79,9 @@ pub fn find(text: &str) -> (Vec<Found>, Vec<Problem>) {
         return (vec![whole(text)], Vec::new());
     }
     let mut found = Vec::new();
+    let anchors = Anchors::of(text, &roots);
     for root in &roots {
-        search(root, (None, None), text, &mut found);
+        search(root, (None, None), &anchors, &mut found);
     }
     if let Some(one_more) = found.get(MAX_FOUND) {
         let message = format!("expected at most {MAX_FOUND} configurations in a file");
@@ -161,26 +165,30 @@ fn is_its_field(key: &str) -> bool {
 type Below<'p> = (Option<&'p str>, Option<&'p str>);
 
 /// Looks below the top of a document.
-fn search<'p>(piece: &'p Piece, below: Below<'p>, text: &str, found: &mut Vec<Found>) {
+fn search<'p>(piece: &'p Piece, below: Below<'p>, anchors: &Anchors<'_>, found: &mut Vec<Found>) {
     if found.len() > MAX_FOUND {
         return;
     }
     let (object, key) = below;
     let object = piece.get("metadata").and_then(|metadata| metadata.get("name")?.text()).or(object);
     match &piece.content {
-        Content::Map(_) if key.is_some() && says_it_is_one(piece) => found.push(region(piece, below, text)),
+        Content::Map(_) if key.is_some() && says_it_is_one(piece) => {
+            found.push(region(piece, below, anchors));
+        }
         Content::Map(entries) => {
             for (name, value) in entries {
-                search(value, (object, Some(name.text().unwrap_or_default())), text, found);
+                search(value, (object, Some(name.text().unwrap_or_default())), anchors, found);
             }
         }
         Content::List(items) => {
-            items.iter().for_each(|item| search(item, (object, Some("")), text, found));
+            for item in items {
+                search(item, (object, Some("")), anchors, found);
+            }
         }
         Content::Scalar { text: inner, is_literal } if is_one(inner) => {
             found.push(if *is_literal { block(piece, below, inner) } else { scalar(piece, below, inner) });
         }
-        Content::Scalar { .. } | Content::Alias => {}
+        Content::Scalar { .. } | Content::Alias(_) => {}
     }
 }
 
@@ -242,12 +250,12 @@ fn scalar(piece: &Piece, (object, key): Below<'_>, inner: &str) -> Found {
 }
 
 /// A map with its indentation.
-fn region(piece: &Piece, (object, key): Below<'_>, text: &str) -> Found {
+fn region(piece: &Piece, (object, key): Below<'_>, anchors: &Anchors<'_>) -> Found {
     Found {
         key: key.map(str::to_owned),
         object: object.map(str::to_owned),
         at: piece.at,
-        text: text.get(piece.bytes.clone()).unwrap_or_default().to_owned(),
+        text: anchors.inlined(piece),
         before: (piece.at.line as usize - 1, piece.at.column as usize - 1),
         places: Places::Columns(0),
     }

@@ -79,6 +79,7 @@ fn the_files_of_this_repository_are_fine() {
 const WARNED: &str = "apiVersion: inference.networking.x-k8s.io/v1alpha1\nplugins: [{type: queue-scorer}]\n";
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn the_status_says_how_it_went() {
     let fine = "config/default-plugins.yaml";
     for (args, stdin, want, out, err) in [

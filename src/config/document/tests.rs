@@ -126,3 +126,45 @@ proptest::proptest! {
         drop(told(&text));
     }
 }
+
+/// A chart's values may share what several configurations have.
+#[test]
+fn aliases_may_mean_what_stands_outside() {
+    let shared = "\
+x-type: &type queue-scorer
+x-base: &base
+  name: 'a, b'
+  type: *type
+x-limits: &limits {lruCapacityPerServer: &n 128}
+epp:
+  config:
+    kind: EndpointPickerConfig
+    plugins:
+    - *base
+    - <<: *base
+      name: &c c
+    - {type: prefix-cache-scorer, parameters: *limits}
+    - type: random-picker
+      parameters: {maxNumOfEndpoints: *n}
+    schedulingProfiles:
+    - name: *type
+      plugins: [{pluginRef: 'a, b'}, {pluginRef: *c}, {pluginRef: nobody}]
+";
+    let told = told(shared);
+    let want = "18:67: error: no plugin is named `nobody`; `plugins` declares `a, b`, `c`, `prefix-cache-scorer`, \
+                `random-picker`";
+    assert_eq!(told, ["config 8:5", want]);
+}
+
+/// What aliases come to is bounded.
+#[test]
+fn aliases_that_swell_are_refused() {
+    let mut text = "x0: &x0 [aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]\n".to_owned();
+    for n in 1..30 {
+        let refer = format!("*x{}", n - 1);
+        text = [text, format!("x{n}: &x{n} [{}]\n", [refer.as_str(); 9].join(", "))].concat();
+    }
+    text += "a:\n  kind: EndpointPickerConfig\n  plugins: *x29\n";
+    let told = told(&text);
+    assert!(told.iter().any(|line| line.contains("error")), "{told:?}");
+}

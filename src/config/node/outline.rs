@@ -22,6 +22,8 @@ pub struct Piece {
     pub bytes: Range<usize>,
     /// What it is.
     pub content: Content,
+    /// The number of its anchor; 0 if it has none.
+    pub anchor: usize,
 }
 
 /// What a piece is.
@@ -38,8 +40,8 @@ pub enum Content {
     List(Vec<Piece>),
     /// A map.
     Map(Vec<(Piece, Piece)>),
-    /// A reference to another piece.
-    Alias,
+    /// A reference to the piece with this anchor.
+    Alias(usize),
 }
 
 impl Piece {
@@ -83,18 +85,18 @@ pub fn outline(text: &str) -> (Vec<Piece>, Option<Problem>) {
             }
         };
         let piece = match event {
-            Event::Scalar(text, style, ..) => {
+            Event::Scalar(text, style, anchor, _) => {
                 let is_literal = style == ScalarStyle::Literal;
-                Some(leaf(span, Content::Scalar { text: text.into_owned(), is_literal }))
+                Some(leaf(span, Content::Scalar { text: text.into_owned(), is_literal }, anchor))
             }
-            Event::Alias(_) => Some(leaf(span, Content::Alias)),
+            Event::Alias(anchor) => Some(leaf(span, Content::Alias(anchor), 0)),
             Event::SequenceStart(..) | Event::MappingStart(..) => {
                 if open.len() >= MAX_DEPTH {
                     let message = format!("expected at most {MAX_DEPTH} levels of nesting");
                     return (roots, Some(Problem::error(position(span.start), message)));
                 }
-                let is_map = matches!(event, Event::MappingStart(..));
-                open.push(Open { start: span.start, is_map, pieces: Vec::new() });
+                let (is_map, anchor) = opened(&event);
+                open.push(Open { start: span.start, is_map, anchor, pieces: Vec::new() });
                 None
             }
             Event::SequenceEnd | Event::MappingEnd => open.pop().map(|it| it.close(span.end)),
@@ -111,6 +113,7 @@ pub fn outline(text: &str) -> (Vec<Piece>, Option<Problem>) {
 struct Open {
     start: Marker,
     is_map: bool,
+    anchor: usize,
     /// Keys and values by turns, or items.
     pieces: Vec<Piece>,
 }
@@ -123,12 +126,22 @@ impl Open {
         } else {
             Content::List(self.pieces)
         };
-        Piece { at: position(self.start), bytes: offset(self.start)..offset(end), content }
+        let bytes = offset(self.start)..offset(end);
+        Piece { at: position(self.start), bytes, content, anchor: self.anchor }
     }
 }
 
-fn leaf(span: Span, content: Content) -> Piece {
-    Piece { at: position(span.start), bytes: offset(span.start)..offset(span.end), content }
+/// Whether what opens is a map, and its anchor.
+fn opened(event: &Event<'_>) -> (bool, usize) {
+    match event {
+        Event::MappingStart(_, anchor, _) => (true, *anchor),
+        Event::SequenceStart(_, anchor, _) => (false, *anchor),
+        _ => (false, 0),
+    }
+}
+
+fn leaf(span: Span, content: Content, anchor: usize) -> Piece {
+    Piece { at: position(span.start), bytes: offset(span.start)..offset(span.end), content, anchor }
 }
 
 fn offset(marker: Marker) -> usize {
@@ -168,7 +181,7 @@ z: *a
             Content::Scalar { text, is_literal } => {
                 into.push(format!("{path} {line}:{column} {text:?}{}", if *is_literal { " |" } else { "" }));
             }
-            Content::Alias => into.push(format!("{path} {line}:{column} *")),
+            Content::Alias(_) => into.push(format!("{path} {line}:{column} *")),
             Content::List(items) => {
                 items.iter().enumerate().for_each(|(n, item)| leaves(item, &format!("{path}[{n}]"), into));
             }
