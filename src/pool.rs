@@ -223,7 +223,7 @@ impl PoolState {
         let runs = ProfileRuns::from_iter([ProfileRun { profile, picks: Some(picks.clone()) }]);
         let request = &InferenceRequest::default();
         let cycle = Cycle { request, pool: &views, profiles, runs: &runs, peer: None, now };
-        let decision = handler.decide(&cycle, profiles).unwrap_or_else(|_| Decision::of(profile, picks));
+        let decision = handler.decide(&cycle).unwrap_or_else(|_| Decision::of(profile, picks));
         Ok(Placed {
             destination: told(&pool, &decision),
             headers: decision.headers,

@@ -233,13 +233,13 @@ impl Scheduler {
         // A handler that never stops asking is cut off: no profile needs to run more than once.
         while runs.len() < self.profiles.len() {
             let cycle = Cycle { request, pool: views, profiles, runs: &runs, peer: None, now };
-            let next = timed(watch, Step::PickProfiles, || self.handler.next(&cycle, &self.names));
+            let next = timed(watch, Step::PickProfiles, || self.handler.next(&cycle));
             if next.is_empty() {
                 break;
             }
             for profile in next {
                 let mut cycle = Cycle { request, pool: views, profiles, runs: &runs, peer: None, now };
-                cycle.peer = self.handler.peer(&cycle, &self.names, profile);
+                cycle.peer = self.handler.peer(&cycle, profile);
                 let turn = Turn { profile, watch };
                 let mut picks = self.run_profile(turn, &cycle, scratch, rng, record);
                 if picks.is_none() && self.handler.needs(&self.names, profile) {
@@ -252,7 +252,7 @@ impl Scheduler {
             }
         }
         let cycle = Cycle { request, pool: views, profiles, runs: &runs, peer: None, now };
-        let decision = timed(watch, Step::ProcessResults, || self.handler.decide(&cycle, &self.names))?;
+        let decision = timed(watch, Step::ProcessResults, || self.handler.decide(&cycle))?;
         record.picked.extend_from_slice(&decision.targets);
         for Companion { role, targets, .. } in &decision.companions {
             record.companions.extend(targets.iter().map(|&index| (*role, index)));

@@ -91,11 +91,11 @@ pub type ProfileRuns = SmallVec<[ProfileRun; 2]>;
 /// Says which profiles run, and makes a decision of their results.
 pub trait ProfileHandler: Send + Sync {
     /// Positions of the profiles to run now, given what ran before; empty when all is known.
-    fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]>;
+    fn next(&self, cycle: &Cycle<'_>) -> SmallVec<[usize; 2]>;
 
     /// Index of the endpoint that the one to be picked by the profile at position `next` will work with, as
     /// [`Cycle::peer`].
-    fn peer(&self, _cycle: &Cycle<'_>, _profiles: &[String], _next: usize) -> Option<u32> {
+    fn peer(&self, _cycle: &Cycle<'_>, _next: usize) -> Option<u32> {
         None
     }
 
@@ -111,7 +111,7 @@ pub trait ProfileHandler: Send + Sync {
     }
 
     /// Makes the decision of `cycle.runs`.
-    fn decide(&self, cycle: &Cycle<'_>, profiles: &[String]) -> Result<Decision, Unschedulable>;
+    fn decide(&self, cycle: &Cycle<'_>) -> Result<Decision, Unschedulable>;
 }
 
 /// Says whether a further profile is to run.

@@ -48,12 +48,12 @@ struct DataParallel {
 }
 
 impl ProfileHandler for DataParallel {
-    fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]> {
-        SingleProfileHandler.next(cycle, profiles)
+    fn next(&self, cycle: &Cycle<'_>) -> SmallVec<[usize; 2]> {
+        SingleProfileHandler.next(cycle)
     }
 
-    fn decide(&self, cycle: &Cycle<'_>, profiles: &[String]) -> Result<Decision, Unschedulable> {
-        let mut decision = SingleProfileHandler.decide(cycle, profiles)?;
+    fn decide(&self, cycle: &Cycle<'_>) -> Result<Decision, Unschedulable> {
+        let mut decision = SingleProfileHandler.decide(cycle)?;
         answer_at(self.port, cycle, &mut decision);
         Ok(decision)
     }
@@ -81,15 +81,15 @@ mod tests {
         for (parameters, port) in [("{}", 8000), (r#"{"primaryPort": 9000}"#, 9000)] {
             let handler = built(&TYPE, parameters).profile_handler.unwrap();
             let mut pool = Pool::new([Load::default(); 3]);
-            let profiles = ["only".to_owned()];
-            assert_eq!(handler.next(&pool.cycle(), &profiles).as_slice(), [0], "D22");
+            pool.profiles = vec!["only".to_owned()];
+            assert_eq!(handler.next(&pool.cycle()).as_slice(), [0], "D22");
             pool.runs = smallvec![ProfileRun { profile: 0, picks: Some(smallvec![1, 2]) }];
-            let decision = handler.decide(&pool.cycle(), &profiles).unwrap();
+            let decision = handler.decide(&pool.cycle()).unwrap();
             assert_eq!((decision.targets.as_slice(), decision.port), (&[1, 2][..], Some(port)), "D22");
             assert_eq!(decision.headers.as_slice(), [(RANK, "10.0.0.2:8000".to_owned())], "D22");
             pool.runs = smallvec![ProfileRun { profile: 0, picks: None }];
             let drained = Err(Unschedulable::Drained { profile: "only".into() });
-            assert_eq!(handler.decide(&pool.cycle(), &profiles), drained);
+            assert_eq!(handler.decide(&pool.cycle()), drained);
         }
     }
 }

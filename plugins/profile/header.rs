@@ -61,10 +61,11 @@ struct ByHeader {
 }
 
 impl ProfileHandler for ByHeader {
-    fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]> {
+    fn next(&self, cycle: &Cycle<'_>) -> SmallVec<[usize; 2]> {
         if !cycle.runs.is_empty() {
             return SmallVec::new();
         }
+        let profiles = cycle.profiles;
         if profiles.len() == 1 {
             return SmallVec::from_iter([0]);
         }
@@ -73,17 +74,19 @@ impl ProfileHandler for ByHeader {
         profiles.iter().position(|profile| profile == name).into_iter().collect()
     }
 
-    fn decide(&self, cycle: &Cycle<'_>, profiles: &[String]) -> Result<Decision, Unschedulable> {
+    fn decide(&self, cycle: &Cycle<'_>) -> Result<Decision, Unschedulable> {
         let Some(run) = cycle.runs.first() else {
             // What the client wrote is not repeated.
-            let unknown =
-                Unschedulable::UnknownProfile { header: self.header.clone(), profiles: profiles.join(", ") };
+            let unknown = Unschedulable::UnknownProfile {
+                header: self.header.clone(),
+                profiles: cycle.profiles.join(", "),
+            };
             return Err(unknown);
         };
         match &run.picks {
             Some(picks) if !picks.is_empty() => Ok(Decision::of(run.profile, picks.clone())),
             _ => Err(Unschedulable::Drained {
-                profile: profiles.get(run.profile).cloned().unwrap_or_default(),
+                profile: cycle.profiles.get(run.profile).cloned().unwrap_or_default(),
             }),
         }
     }
@@ -126,21 +129,21 @@ mod tests {
             let header = header.map(|(name, value)| (name, value.to_owned()));
             assert!(header.as_ref().is_none_or(|(name, _)| plugin.request_headers == [*name]), "{name}");
             pool.request.headers = header.into_iter().collect();
-            let profiles: Vec<_> = profiles.iter().map(|&name| name.to_owned()).collect();
-            let next = handler.next(&pool.cycle(), &profiles);
+            pool.profiles = profiles.iter().map(|&name| name.to_owned()).collect();
+            let next = handler.next(&pool.cycle());
             assert_eq!(next.as_slice(), Vec::from_iter(want), "{name}");
             let Some(profile) = want else {
-                let error = handler.decide(&pool.cycle(), &profiles).unwrap_err().to_string();
+                let error = handler.decide(&pool.cycle()).unwrap_err().to_string();
                 assert!(error.ends_with(&profiles.join(", ")) && !error.contains("other"), "{error}");
                 continue;
             };
             pool.runs = smallvec![ProfileRun { profile, picks: Some(smallvec![0]) }];
-            assert!(handler.next(&pool.cycle(), &profiles).is_empty(), "{name}: once");
+            assert!(handler.next(&pool.cycle()).is_empty(), "{name}: once");
             let want = Ok(Decision::of(profile, smallvec![0]));
-            assert_eq!(handler.decide(&pool.cycle(), &profiles), want, "{name}");
+            assert_eq!(handler.decide(&pool.cycle()), want, "{name}");
             pool.runs[0].picks = None;
-            let want = Err(Unschedulable::Drained { profile: profiles[profile].clone() });
-            assert_eq!(handler.decide(&pool.cycle(), &profiles), want, "{name}");
+            let want = Err(Unschedulable::Drained { profile: profiles[profile].to_owned() });
+            assert_eq!(handler.decide(&pool.cycle()), want, "{name}");
         }
     }
 

@@ -35,12 +35,12 @@ fn build(_parameters: &Parameters, _cx: &BuildContext<'_>) -> Plugin {
 pub(super) struct SingleProfileHandler;
 
 impl ProfileHandler for SingleProfileHandler {
-    fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]> {
+    fn next(&self, cycle: &Cycle<'_>) -> SmallVec<[usize; 2]> {
         let ran = |profile: &usize| cycle.runs.iter().any(|run| run.profile == *profile);
-        (0..profiles.len()).filter(|profile| !ran(profile)).collect()
+        (0..cycle.profiles.len()).filter(|profile| !ran(profile)).collect()
     }
 
-    fn decide(&self, cycle: &Cycle<'_>, profiles: &[String]) -> Result<Decision, Unschedulable> {
+    fn decide(&self, cycle: &Cycle<'_>) -> Result<Decision, Unschedulable> {
         let run = match cycle.runs.as_slice() {
             [] => return Err(Unschedulable::NoProfileRun),
             [run] => run,
@@ -49,7 +49,7 @@ impl ProfileHandler for SingleProfileHandler {
         match &run.picks {
             Some(picks) if !picks.is_empty() => Ok(Decision::of(run.profile, picks.clone())),
             _ => Err(Unschedulable::Drained {
-                profile: profiles.get(run.profile).cloned().unwrap_or_default(),
+                profile: cycle.profiles.get(run.profile).cloned().unwrap_or_default(),
             }),
         }
     }
@@ -83,20 +83,17 @@ mod tests {
             ("none", smallvec![], Err(Unschedulable::NoProfileRun)),
         ];
         let mut pool = Pool::new([Load::default(); 3]);
+        pool.profiles = vec!["default".into(), "other".into()];
         for (name, runs, want) in cases {
             pool.runs = runs;
-            assert_eq!(
-                SingleProfileHandler.decide(&pool.cycle(), &["default".into(), "other".into()]),
-                want,
-                "{name}"
-            );
+            assert_eq!(SingleProfileHandler.decide(&pool.cycle()), want, "{name}");
         }
     }
 
     #[test]
     fn profiles_run_until_each_has() {
-        let profiles = ["a".to_owned(), "b".to_owned()];
         let mut pool = Pool::new([]);
+        pool.profiles = vec!["a".to_owned(), "b".to_owned()];
         let cases: [(ProfileRuns, &[usize]); 3] = [
             (smallvec![], &[0, 1]),
             (smallvec![run(1, None)], &[0]),
@@ -104,7 +101,7 @@ mod tests {
         ];
         for (runs, want) in cases {
             pool.runs = runs;
-            assert_eq!(SingleProfileHandler.next(&pool.cycle(), &profiles).as_slice(), want);
+            assert_eq!(SingleProfileHandler.next(&pool.cycle()).as_slice(), want);
         }
     }
 }

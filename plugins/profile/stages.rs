@@ -49,8 +49,8 @@ pub(super) struct Stages {
 }
 
 /// Position of the profile `name`.
-fn find(profiles: &[String], name: &str) -> Option<usize> {
-    profiles.iter().position(|profile| profile == name)
+fn find(cycle: &Cycle<'_>, name: &str) -> Option<usize> {
+    cycle.profiles.iter().position(|profile| profile == name)
 }
 
 /// What became of the profile at `position`.
@@ -67,13 +67,8 @@ impl Stages {
     }
 
     /// The profile of a stage that is to run now, if it is there, has not run, and its decider wants it.
-    fn wanted(
-        &self,
-        role: Role,
-        decoder: Option<u32>,
-        (cycle, profiles): (&Cycle<'_>, &[String]),
-    ) -> Option<usize> {
-        let position = find(profiles, self.name(role)).filter(|&position| run(cycle, position).is_none())?;
+    fn wanted(&self, role: Role, decoder: Option<u32>, cycle: &Cycle<'_>) -> Option<usize> {
+        let position = find(cycle, self.name(role)).filter(|&position| run(cycle, position).is_none())?;
         let says = match role {
             Role::Prefill => self.prefill.as_ref(),
             Role::Encode => self.encode.as_ref(),
@@ -81,20 +76,20 @@ impl Stages {
         says?.decide(cycle, decoder).then_some(position)
     }
 
-    fn next_stage(&self, cycle: &Cycle<'_>, profiles: &[String]) -> Option<usize> {
-        let decode = find(profiles, &self.names.decode)?;
-        let at = (cycle, profiles);
+    fn next_stage(&self, cycle: &Cycle<'_>) -> Option<usize> {
+        let decode = find(cycle, &self.names.decode)?;
         match (self.order, run(cycle, decode)) {
             (Order::DecodeFirst, None) => Some(decode),
             (Order::DecodeFirst, Some(run)) => {
                 // Without a decode worker there is nobody to work for.
                 let decoder = Some(run.first()?);
-                self.wanted(Role::Encode, decoder, at).or_else(|| self.wanted(Role::Prefill, decoder, at))
+                self.wanted(Role::Encode, decoder, cycle)
+                    .or_else(|| self.wanted(Role::Prefill, decoder, cycle))
             }
             (Order::PrefillFirst, None) => {
-                let prefill = find(profiles, &self.names.prefill);
+                let prefill = find(cycle, &self.names.prefill);
                 let prefill = prefill.filter(|&position| run(cycle, position).is_none());
-                prefill.or_else(|| self.wanted(Role::Encode, None, at)).or(Some(decode))
+                prefill.or_else(|| self.wanted(Role::Encode, None, cycle)).or(Some(decode))
             }
             (Order::PrefillFirst, Some(_)) => None,
         }
@@ -102,18 +97,18 @@ impl Stages {
 }
 
 impl ProfileHandler for Stages {
-    fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]> {
-        self.next_stage(cycle, profiles).into_iter().collect()
+    fn next(&self, cycle: &Cycle<'_>) -> SmallVec<[usize; 2]> {
+        self.next_stage(cycle).into_iter().collect()
     }
 
     /// Prefill and decode worker know of each other; encode workers serve either.
-    fn peer(&self, cycle: &Cycle<'_>, profiles: &[String], next: usize) -> Option<u32> {
+    fn peer(&self, cycle: &Cycle<'_>, next: usize) -> Option<u32> {
         let (picks, peer) = match self.order {
             Order::DecodeFirst => (&self.names.prefill, &self.names.decode),
             Order::PrefillFirst => (&self.names.decode, &self.names.prefill),
         };
-        let asks = profiles.get(next).is_some_and(|name| name == picks);
-        find(profiles, peer).filter(|_| asks).and_then(|position| run(cycle, position)?.first())
+        let asks = cycle.profiles.get(next).is_some_and(|name| name == picks);
+        find(cycle, peer).filter(|_| asks).and_then(|position| run(cycle, position)?.first())
     }
 
     fn needs(&self, profiles: &[String], profile: usize) -> bool {
@@ -124,17 +119,17 @@ impl ProfileHandler for Stages {
         true
     }
 
-    fn decide(&self, cycle: &Cycle<'_>, profiles: &[String]) -> Result<Decision, Unschedulable> {
+    fn decide(&self, cycle: &Cycle<'_>) -> Result<Decision, Unschedulable> {
         if cycle.runs.is_empty() {
             return Err(Unschedulable::NoProfileRun);
         }
         let picks = |position: usize| run(cycle, position)?.picks.clone().filter(|picks| !picks.is_empty());
-        let decode = find(profiles, &self.names.decode);
+        let decode = find(cycle, &self.names.decode);
         let (decode, targets) =
             decode.and_then(|position| Some((position, picks(position)?))).ok_or(Unschedulable::NoDecoder)?;
         let mut decision = Decision::of(decode, targets);
         for role in Role::ALL {
-            let ran = find(profiles, self.name(role)).filter(|&position| run(cycle, position).is_some());
+            let ran = find(cycle, self.name(role)).filter(|&position| run(cycle, position).is_some());
             let Some(profile) = ran else { continue };
             let Some(mut targets) = picks(profile) else {
                 decision.unfilled.push(role);

@@ -40,22 +40,22 @@ fn play(
     would: &[(String, Picks)],
 ) -> (String, Result<Decision, Unschedulable>) {
     let mut pool = Pool::new([Load::default(); 4]);
-    let profiles: Vec<_> = would.iter().map(|(name, _)| name.clone()).collect();
+    pool.profiles = would.iter().map(|(name, _)| name.clone()).collect();
     let mut ran = Vec::new();
     loop {
-        let next = handler.next(&pool.cycle(), &profiles);
+        let next = handler.next(&pool.cycle());
         if next.is_empty() {
             break;
         }
         for profile in next {
-            let peer = handler.peer(&pool.cycle(), &profiles, profile);
+            let peer = handler.peer(&pool.cycle(), profile);
             let peer = peer.map_or(String::new(), |index| format!("@{index}"));
-            ran.push(format!("{}{peer}", profiles[profile]));
+            ran.push(format!("{}{peer}", pool.profiles[profile]));
             let picks = Some(would[profile].1.clone()).filter(|picks| !picks.is_empty());
             pool.runs.push(ProfileRun { profile, picks });
         }
     }
-    (ran.join(" "), handler.decide(&pool.cycle(), &profiles))
+    (ran.join(" "), handler.decide(&pool.cycle()))
 }
 
 /// The headers that are set, and the parts that nobody does; or the error.

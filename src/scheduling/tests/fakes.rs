@@ -247,12 +247,12 @@ pub(super) struct Asking {
 }
 
 impl ProfileHandler for Asking {
-    fn next(&self, _cycle: &Cycle<'_>, _profiles: &[String]) -> SmallVec<[usize; 2]> {
+    fn next(&self, _cycle: &Cycle<'_>) -> SmallVec<[usize; 2]> {
         self.asked.fetch_add(1, Relaxed);
         SmallVec::from_slice(&[self.for_profile])
     }
 
-    fn decide(&self, cycle: &Cycle<'_>, _profiles: &[String]) -> Result<Decision, Unschedulable> {
+    fn decide(&self, cycle: &Cycle<'_>) -> Result<Decision, Unschedulable> {
         let last = cycle.runs.last().ok_or(Unschedulable::NoProfileRun)?;
         let targets = last.picks.clone().ok_or(Unschedulable::NoProfileRun)?;
         Ok(Decision::of(last.profile, targets))

@@ -13,16 +13,16 @@ impl ProfileHandler for Splits {
         profile == 0
     }
 
-    fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]> {
-        Some(cycle.runs.len()).filter(|&next| next < profiles.len()).into_iter().collect()
+    fn next(&self, cycle: &Cycle<'_>) -> SmallVec<[usize; 2]> {
+        Some(cycle.runs.len()).filter(|&next| next < cycle.profiles.len()).into_iter().collect()
     }
 
-    fn peer(&self, cycle: &Cycle<'_>, profiles: &[String], next: usize) -> Option<u32> {
-        assert_eq!(profiles[next], format!("profile-{next}"));
+    fn peer(&self, cycle: &Cycle<'_>, next: usize) -> Option<u32> {
+        assert_eq!(cycle.profiles[next], format!("profile-{next}"));
         cycle.runs.first()?.first()
     }
 
-    fn decide(&self, cycle: &Cycle<'_>, _profiles: &[String]) -> Result<Decision, Unschedulable> {
+    fn decide(&self, cycle: &Cycle<'_>) -> Result<Decision, Unschedulable> {
         let mut decision = Decision::of(0, cycle.runs[0].picks.clone().ok_or(Unschedulable::NoDecoder)?);
         for (profile, role) in [(1, Role::Prefill), (2, Role::Encode)] {
             let picks = cycle.runs.get(profile).and_then(|run| run.picks.clone());
@@ -143,15 +143,15 @@ fn admitters_see_all_that_the_subset_allows() {
 struct Indifferent;
 
 impl ProfileHandler for Indifferent {
-    fn next(&self, cycle: &Cycle<'_>, profiles: &[String]) -> SmallVec<[usize; 2]> {
-        Splits.next(cycle, profiles)
+    fn next(&self, cycle: &Cycle<'_>) -> SmallVec<[usize; 2]> {
+        Splits.next(cycle)
     }
 
-    fn peer(&self, cycle: &Cycle<'_>, profiles: &[String], next: usize) -> Option<u32> {
-        Splits.peer(cycle, profiles, next)
+    fn peer(&self, cycle: &Cycle<'_>, next: usize) -> Option<u32> {
+        Splits.peer(cycle, next)
     }
 
-    fn decide(&self, cycle: &Cycle<'_>, profiles: &[String]) -> Result<Decision, Unschedulable> {
-        Splits.decide(cycle, profiles)
+    fn decide(&self, cycle: &Cycle<'_>) -> Result<Decision, Unschedulable> {
+        Splits.decide(cycle)
     }
 }
