@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::raw_request::Subset;
 use crate::recorder::{DecisionRecord, Recorder};
-use crate::scheduling::{self, NoDecision, Occasion, Reservations, Scheduler, Scratch};
+use crate::scheduling::{self, NoDecision, Occasion, Reservations, Scheduler, Scratch, Views};
 use crate::stopwatch::Stopwatch;
 
 /// One pool.
@@ -208,9 +208,9 @@ impl PoolState {
     /// so that port and headers are those that the servers take. If it wants more than that, neither is changed.
     pub fn place_anywhere(&self, pipeline: &Pipeline, subset: &Subset) -> Result<Placed, NoDecision> {
         let (pool, now) = (self.store.snapshot(), self.clock.now());
-        let (mut views, mut eligible) = (Vec::new(), Vec::new());
-        scheduling::look(&mut views, &pool, now, self.staleness);
-        scheduling::eligible(&views, &subset.resolve(&pool), &mut eligible);
+        let (mut views, mut eligible) = (Views::default(), Vec::new());
+        let views = views.look(&pool, now, self.staleness);
+        scheduling::eligible(views, &subset.resolve(&pool), &mut eligible);
         if eligible.is_empty() {
             return Err(NoDecision::NoCandidates);
         }
@@ -222,7 +222,7 @@ impl PoolState {
         let profile = needed.unwrap_or_default();
         let runs = ProfileRuns::from_iter([ProfileRun { profile, picks: Some(picks.clone()) }]);
         let request = &InferenceRequest::default();
-        let cycle = Cycle { request, pool: &views, profiles, runs: &runs, peer: None, now };
+        let cycle = Cycle { request, pool: views, profiles, runs: &runs, peer: None, now };
         let decision = handler.decide(&cycle).unwrap_or_else(|_| Decision::of(profile, picks));
         Ok(Placed {
             destination: told(&pool, &decision),

@@ -23,8 +23,10 @@ use rand::rngs::SmallRng;
 use smallvec::SmallVec;
 
 use crate::raw_request::Subset;
-use crate::recorder::{Eligibility, Entry, MAX_CANDIDATES, ProfileOutline, Recorder};
+use crate::recorder::{Eligibility, Entry, ProfileOutline, Recorder};
 use crate::stopwatch::{Step, Stopwatch, timed};
+
+mod sums;
 
 /// One scheduling profile, built.
 pub struct Profile {
@@ -101,7 +103,7 @@ struct Turn<'a> {
 #[derive(Default)]
 pub struct Scratch {
     /// The pool as the last decision saw it.
-    views: Vec<EndpointView>,
+    views: Views,
     eligible: Vec<u32>,
     live: Vec<u32>,
     scores: Vec<f64>,
@@ -162,16 +164,35 @@ pub fn told(endpoint: &Endpoint, port: Option<u16>) -> Cow<'_, str> {
     }
 }
 
-/// Makes `views` those of the pool now: of an endpoint that is in there already, only what changed is looked at. Scrapes
-/// older than `staleness` count as stale.
-pub fn look(views: &mut Vec<EndpointView>, pool: &Snapshot, now: Timestamp, staleness: Duration) {
-    views.truncate(pool.endpoints.len());
-    for (at, endpoint) in pool.endpoints.iter().enumerate() {
-        match views.get_mut(at) {
-            Some(view) if Arc::ptr_eq(&view.endpoint, endpoint) => view.refresh(now, staleness),
-            Some(view) => *view = EndpointView::of(endpoint.clone(), now, staleness),
-            None => views.push(EndpointView::of(endpoint.clone(), now, staleness)),
+/// The endpoints of a pool, as they were when last looked at.
+#[derive(Default)]
+pub struct Views {
+    pool: Option<Arc<Snapshot>>,
+    views: Vec<EndpointView>,
+}
+
+impl Views {
+    /// Looks at a pool: at all of an endpoint that is new, at what changed of the others. Scrapes older than `staleness`
+    /// count as stale.
+    pub fn look(&mut self, pool: &Arc<Snapshot>, now: Timestamp, staleness: Duration) -> &[EndpointView] {
+        if self.pool.as_ref().is_none_or(|known| !Arc::ptr_eq(known, pool)) {
+            self.replace(pool, now, staleness);
         }
+        self.views.iter_mut().for_each(|view| view.refresh(now, staleness));
+        &self.views
+    }
+
+    #[cold]
+    fn replace(&mut self, pool: &Arc<Snapshot>, now: Timestamp, staleness: Duration) {
+        self.views.truncate(pool.endpoints.len());
+        for (at, endpoint) in pool.endpoints.iter().enumerate() {
+            match self.views.get_mut(at) {
+                Some(view) if Arc::ptr_eq(&view.endpoint, endpoint) => {}
+                Some(view) => *view = EndpointView::of(endpoint.clone(), now, staleness),
+                None => self.views.push(EndpointView::of(endpoint.clone(), now, staleness)),
+            }
+        }
+        self.pool = Some(pool.clone());
     }
 }
 
@@ -206,14 +227,14 @@ impl Scheduler {
         scratch.kept.clear();
         // The views leave the scratch while the cycle borrows them; a swap, not an allocation.
         let mut views = std::mem::take(&mut scratch.views);
-        look(&mut views, occasion.pool, occasion.now, occasion.staleness);
+        let pool_now = views.look(pool, now, occasion.staleness);
         let record = recorder.begin(request, pool, now);
-        record.eligibility = eligible(&views, occasion.subset, &mut scratch.eligible);
+        record.eligibility = eligible(pool_now, occasion.subset, &mut scratch.eligible);
         record.n_eligible = scratch.eligible.len();
         let result = if scratch.eligible.is_empty() {
             Err(NoDecision::NoCandidates)
         } else {
-            self.run(occasion, &views, scratch, rng, record).map_err(NoDecision::Unschedulable)
+            self.run(occasion, pool_now, scratch, rng, record).map_err(NoDecision::Unschedulable)
         };
         scratch.views = views;
         result
@@ -272,14 +293,14 @@ impl Scheduler {
         show: impl FnOnce(&Cycle<'_>, &Candidates<'_>) -> T,
     ) -> T {
         let &Occasion { request, now, .. } = occasion;
-        let mut views = Vec::new();
-        look(&mut views, occasion.pool, occasion.now, occasion.staleness);
+        let mut views = Views::default();
+        let views = views.look(occasion.pool, now, occasion.staleness);
         let allowed = |&index: &u32| occasion.subset.allows(&views[index as usize].endpoint.meta);
         let mut live = (0..).take(views.len()).filter(allowed).collect();
         let runs = ProfileRuns::new();
         let profiles = &self.names;
-        let cycle = Cycle { request, pool: &views, profiles, runs: &runs, peer: None, now };
-        show(&cycle, &Candidates::new(&views, &mut live))
+        let cycle = Cycle { request, pool: views, profiles, runs: &runs, peer: None, now };
+        show(&cycle, &Candidates::new(views, &mut live))
     }
 
     /// Puts a request's load on those who do its work: whoever computes the prompt carries that, until the first token
@@ -380,7 +401,7 @@ impl Scheduler {
         timed(watch, Step::Pick { profile: number }, || {
             profile.picker.pick(cycle, &candidates, totals, rng, &mut picks);
         });
-        find_best(totals, &picks, keys, best);
+        sums::find_best(totals, &picks, keys, best);
         record.keep(best, &candidates, (scores, totals), &picks);
         for position in &mut picks {
             *position = candidates.at(*position as usize).index;
@@ -403,17 +424,10 @@ impl Profile {
         scores.resize(n * self.scorers.len(), 0.0);
         totals.clear();
         totals.resize(n, 0.0);
-        let weights = self.outline.scorers.iter().map(|(_, weight)| *weight);
-        let scorers = self.scorers.iter().zip(weights).enumerate();
-        for ((at, (scorer, weight)), scores) in scorers.zip(scores.chunks_exact_mut(n)) {
+        for ((at, scorer), scores) in self.scorers.iter().enumerate().zip(scores.chunks_exact_mut(n)) {
             timed(watch, Step::Score { profile, at }, || scorer.score(cycle, candidates, scores));
-            for (score, total) in scores.iter_mut().zip(totals.iter_mut()) {
-                // NaN is not greater than 0. Told in this way, it is done for two at once.
-                *score = if *score > 0.0 { *score } else { 0.0 };
-                *score = if *score < 1.0 { *score } else { 1.0 };
-                *total += *score * weight;
-            }
         }
+        sums::add_up(scores, &self.outline.scorers, totals);
     }
 }
 
@@ -421,34 +435,6 @@ impl Profile {
 fn keep_scores(profile: usize, scratch: &mut Scratch) {
     let Scratch { live, totals, kept, .. } = scratch;
     kept.extend(live.iter().zip(totals).map(|(&index, total)| (profile, index, *total)));
-}
-
-/// Leaves the positions of the best candidates, and of those picked, in `best`.
-fn find_best(totals: &[f64], picks: &[u32], keys: &mut Vec<u64>, best: &mut Vec<u32>) {
-    best.clear();
-    if totals.len() <= MAX_CANDIDATES {
-        best.extend((0..).take(totals.len()));
-        return;
-    }
-    keys.clear();
-    keys.extend((0..).zip(totals).map(|(position, &total)| key(total, position)));
-    keys.select_nth_unstable(MAX_CANDIDATES);
-    let position = |key: u64| u32::try_from(key & u64::from(u32::MAX)).expect("half of it");
-    best.extend(keys[..MAX_CANDIDATES].iter().map(|&key| position(key)));
-    for &pick in picks {
-        if !best.contains(&pick) {
-            best.push(pick);
-        }
-    }
-}
-
-/// The least for the greatest `total`; its lower half is the position.
-fn key(total: f64, position: u32) -> u64 {
-    #[expect(clippy::cast_possible_truncation, reason = "totals that are this near are equal")]
-    let bits = (total as f32).to_bits();
-    // The bits of a positive number are in its order, those of a negative one in the reverse.
-    let descending = if bits >> 31 == 0 { !(bits | 1 << 31) } else { bits };
-    u64::from(descending) << 32 | u64::from(position)
 }
 
 #[cfg(test)]

@@ -145,10 +145,13 @@ impl<'a> Candidates<'a> {
 
     /// Keeps the candidates for which `keep` holds, in order.
     pub fn retain(&mut self, mut keep: impl FnMut(Candidate<'_>) -> bool) {
-        let mut kept = self.start;
-        for at in self.start..self.live.len() {
+        // Most filters keep everybody, most of the time: then nothing is moved.
+        let mut stays = |index: u32| keep(candidate(self.pool, index));
+        let Some(first) = self.live[self.start..].iter().position(|&index| !stays(index)) else { return };
+        let mut kept = self.start + first;
+        for at in kept + 1..self.live.len() {
             let index = self.live[at];
-            if keep(candidate(self.pool, index)) {
+            if stays(index) {
                 self.live[kept] = index;
                 kept += 1;
             }

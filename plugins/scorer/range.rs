@@ -60,7 +60,7 @@ impl Range {
 }
 
 /// Many candidates share few values, and divisions are dear: those of small differences are made once.
-const N_NEAR: usize = 32;
+const N_NEAR: usize = 16;
 
 /// See [`Range::least_is_best`].
 pub(super) struct LeastIsBest {

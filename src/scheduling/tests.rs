@@ -10,6 +10,7 @@ use epp_framework::parameters::ParameterValue;
 use smallvec::smallvec;
 
 use super::*;
+use crate::recorder::MAX_CANDIDATES;
 use fakes::{Asking, By, Counted, Keep, Recalls, Rig, endpoint, given, max_score_picker, profile, scheduler};
 
 /// Name, weight and raw scores of each scorer (`None` is left untouched), totals.

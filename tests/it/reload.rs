@@ -3,6 +3,7 @@
 use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Instant;
 
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -199,6 +200,7 @@ async fn edits_under_load_fail_no_request_and_forget_no_prefix() {
             statuses
         });
     }
+    let began = Instant::now();
     for n in 0..50 {
         flip(&epp, n).await;
     }
@@ -209,6 +211,7 @@ async fn edits_under_load_fail_no_request_and_forget_no_prefix() {
     done.store(true, Relaxed);
     let statuses = clients.join_all().await.concat();
     let n = statuses.len();
+    println!("{n} requests, {:.0} per second", n as f64 / began.elapsed().as_secs_f64());
     assert!(n > 200 && statuses.iter().all(|status| *status == 200), "{n} requests");
     let after = hits().await;
     let ratio = (after.0 - before.0) / (after.1 - before.1);
