@@ -113,7 +113,7 @@ struct Condition {
 }
 
 impl Condition {
-    /// Keeps those that are within the limit.
+    /// Keeps those that are within the limit. Each metric has a loop of its own.
     fn retain(&self, candidates: &mut Candidates<'_>) {
         match self.metric {
             Metric::Active => self.retain_by(candidates, |load| f64::from(load.in_flight.requests)),
@@ -124,8 +124,8 @@ impl Condition {
     }
 
     fn retain_by(&self, candidates: &mut Candidates<'_>, value: impl Fn(&Load) -> f64) {
-        // Compared so that a value that is no number counts as 0.
         candidates.retain(|candidate| {
+            // Compared so that a value that is no number counts as 0.
             let beyond = value(candidate.load) > self.limit;
             !beyond
         });
@@ -137,18 +137,15 @@ struct UtilizationFilter {
     fallback: bool,
 }
 
-impl UtilizationFilter {
-    fn retain(&self, candidates: &mut Candidates<'_>) {
-        self.conditions.iter().for_each(|condition| condition.retain(candidates));
-    }
-}
-
 impl Filter for UtilizationFilter {
     fn filter(&self, _cycle: &Cycle<'_>, candidates: &mut Candidates<'_>, _rng: &mut SmallRng) {
+        let retain = |candidates: &mut Candidates<'_>| {
+            self.conditions.iter().for_each(|condition| condition.retain(candidates));
+        };
         if self.fallback {
-            candidates.attempt(|inner| self.retain(inner));
+            candidates.attempt(retain);
         } else {
-            self.retain(candidates);
+            retain(candidates);
         }
     }
 }

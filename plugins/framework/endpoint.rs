@@ -88,8 +88,20 @@ pub struct Cost {
     pub output_tokens: u64,
 }
 
+/// What was dispatched after the last scrape began, and is in flight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unseen {
+    /// Requests.
+    pub requests: u32,
+    /// Prompt tokens that no first token told to be computed.
+    pub prompt_tokens: u64,
+}
+
 /// What one cycle sees of an endpoint; sampled once per cycle, so that all plugins see the same values.
+///
+/// In the order of how often plugins look: see [`EndpointView`](crate::snapshot::EndpointView).
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
 pub struct Load {
     /// Requests waiting, at the last scrape (`vllm:num_requests_waiting`).
     pub waiting: u32,
@@ -97,16 +109,16 @@ pub struct Load {
     pub running: u32,
     /// Fraction of KV blocks in use, 0–1, at the last scrape (`vllm:kv_cache_usage_perc`).
     pub kv_used: f64,
-    /// KV cache size in tokens (`block_size` × `num_gpu_blocks` of `vllm:cache_config_info`); 0 when unknown.
-    pub kv_capacity_tokens: u64,
     /// Dispatched by us since the last scrape began, and not finished: what that scrape cannot show.
-    pub since_scrape: Cost,
+    pub since_scrape: Unseen,
     /// Dispatched by us and not finished. Prompt tokens count until the first token of the answer.
     pub in_flight: Cost,
-    /// Trust in the scraped fields.
-    pub freshness: Freshness,
+    /// KV cache size in tokens (`block_size` × `num_gpu_blocks` of `vllm:cache_config_info`); 0 when unknown.
+    pub kv_capacity_tokens: u64,
     /// When the last successful scrape ended; 0 if there was none.
     pub scraped_at: Timestamp,
+    /// Trust in the scraped fields.
+    pub freshness: Freshness,
 }
 
 impl Load {
@@ -124,7 +136,7 @@ impl Default for Load {
             running: 0,
             kv_used: 0.0,
             kv_capacity_tokens: 0,
-            since_scrape: Cost::default(),
+            since_scrape: Unseen::default(),
             in_flight: Cost::default(),
             freshness: Freshness::Fresh,
             scraped_at: Timestamp(1),
@@ -260,10 +272,9 @@ impl Endpoint {
             running: self.scraped.running.load(Relaxed),
             kv_used: f64::from_bits(self.scraped.kv_used_bits.load(Relaxed)),
             kv_capacity_tokens: self.scraped.kv_capacity_tokens.load(Relaxed),
-            since_scrape: Cost {
+            since_scrape: Unseen {
                 requests: unseen.min(in_flight.requests),
                 prompt_tokens: unseen_tokens.min(in_flight.prompt_tokens),
-                output_tokens: 0,
             },
             in_flight,
             freshness: self.freshness(now, staleness),

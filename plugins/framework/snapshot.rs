@@ -17,21 +17,24 @@ pub struct Snapshot {
 }
 
 /// What one cycle sees of an endpoint: all plugins see the same, whatever happens meanwhile.
+///
+/// Two cache lines, of which scorers of load and of prefixes need the first one only.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub struct EndpointView {
-    /// The endpoint.
-    pub endpoint: Arc<Endpoint>,
     /// Its identity.
     pub id: EndpointId,
     /// Its load.
     pub load: Load,
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
     /// What is known of it beside.
     pub facts: Facts,
     /// Changes of the endpoint that are in here.
     changes: u64,
-    /// When its last scrape will be stale; never, if it is stale.
-    stale_after: Timestamp,
 }
+
+const _: () = assert!(size_of::<EndpointView>() == 128, "two cache lines");
 
 /// What is known of an endpoint, beside its load.
 #[derive(Clone, Debug)]
@@ -55,13 +58,13 @@ impl EndpointView {
     /// An endpoint with a load that is given.
     pub fn new(endpoint: Arc<Endpoint>, load: Load) -> Self {
         let (id, changes) = (endpoint.id, endpoint.changes());
-        Self { id, load, facts: Facts::of(&endpoint), changes, stale_after: Timestamp(u64::MAX), endpoint }
+        Self { id, load, facts: Facts::of(&endpoint), changes, endpoint }
     }
 
     /// Looks at an endpoint. Scrapes older than `staleness` count as stale.
     pub fn of(endpoint: Arc<Endpoint>, now: Timestamp, staleness: Duration) -> Self {
         let mut view = Self::new(endpoint, Load::default());
-        view.take_load(now, staleness);
+        view.load = view.endpoint.sample(now, staleness);
         view
     }
 
@@ -69,19 +72,14 @@ impl EndpointView {
     #[inline]
     pub fn refresh(&mut self, now: Timestamp, staleness: Duration) {
         let changes = self.endpoint.changes();
-        if changes != self.changes || now > self.stale_after {
+        let expired = self.load.freshness == Freshness::Fresh && now > self.load.scraped_at.after(staleness);
+        if changes != self.changes || expired {
             self.take(changes, now, staleness);
         }
     }
 
-    fn take_load(&mut self, now: Timestamp, staleness: Duration) {
-        self.load = self.endpoint.sample(now, staleness);
-        let fresh = self.load.freshness == Freshness::Fresh;
-        self.stale_after = if fresh { self.load.scraped_at.after(staleness) } else { Timestamp(u64::MAX) };
-    }
-
     fn take(&mut self, changes: u64, now: Timestamp, staleness: Duration) {
-        self.take_load(now, staleness);
+        self.load = self.endpoint.sample(now, staleness);
         if changes >> 32 != self.changes >> 32 {
             self.facts = Facts::of(&self.endpoint);
         }

@@ -8,11 +8,13 @@ pub struct Timestamp(pub u64);
 
 impl Timestamp {
     /// Makes the timestamp that lies `since_origin` after the origin; saturates after 584 years.
+    #[inline]
     pub fn after_origin(since_origin: Duration) -> Self {
         Self(u64::try_from(since_origin.as_nanos()).unwrap_or(u64::MAX))
     }
 
     /// The time that lies `time` after `self`; saturates.
+    #[inline]
     pub fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(Self::after_origin(time).0))
     }

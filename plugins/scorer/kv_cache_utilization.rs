@@ -59,7 +59,7 @@ impl Scorer for KvCacheUtilizationScorer {
 
 #[cfg(test)]
 mod tests {
-    use epp_framework::endpoint::Cost;
+    use epp_framework::endpoint::Unseen;
 
     use super::*;
     use crate::testing::{Pool, assert_close};
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn dispatched_prompts_count_as_used_where_the_size_is_known() {
-        let since_scrape = Cost { prompt_tokens: 250, ..Cost::default() };
+        let since_scrape = Unseen { prompt_tokens: 250, ..Unseen::default() };
         let load =
             |kv_capacity_tokens| Load { kv_used: 0.5, kv_capacity_tokens, since_scrape, ..Load::default() };
         let pool = Pool::new([load(1000), load(0)]);

@@ -62,13 +62,13 @@ impl Scorer for QueueScorer {
 
 #[cfg(test)]
 mod tests {
-    use epp_framework::endpoint::{Cost, Load};
+    use epp_framework::endpoint::{Load, Unseen};
 
     use super::*;
     use crate::testing::{Pool, assert_close};
 
     fn load((waiting, dispatched): (u32, u32)) -> Load {
-        let since_scrape = Cost { requests: dispatched, ..Cost::default() };
+        let since_scrape = Unseen { requests: dispatched, ..Unseen::default() };
         Load { waiting, since_scrape, ..Load::default() }
     }
 

@@ -47,6 +47,7 @@ impl Range {
     }
 
     /// What each value scores: 1 for the least, 0 for the greatest, in proportion between them; 1 where all are equal.
+    #[inline]
     pub(super) fn least_is_best(&self) -> LeastIsBest {
         let (max, width) = (self.max, f64::from(self.width()));
         let mut near = [1.0; N_NEAR];

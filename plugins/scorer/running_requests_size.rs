@@ -56,7 +56,7 @@ impl Scorer for RunningRequestsSizeScorer {
 
 #[cfg(test)]
 mod tests {
-    use epp_framework::endpoint::Cost;
+    use epp_framework::endpoint::Unseen;
 
     use super::*;
     use crate::testing::{Pool, assert_close};
@@ -77,7 +77,7 @@ mod tests {
         ];
         for &(name, anticipate, loads, want) in cases {
             let load = |&(running, requests): &(u32, u32)| {
-                let since_scrape = Cost { requests, ..Cost::default() };
+                let since_scrape = Unseen { requests, ..Unseen::default() };
                 Load { running, since_scrape, ..Load::default() }
             };
             let pool = Pool::new(loads.iter().map(load));

@@ -31,9 +31,10 @@ pub(crate) const TYPE: PluginType = PluginType {
 
 impl Scorer for SessionAffinity {
     fn score(&self, cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
-        let bound = self.bound(cycle, candidates);
-        for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score = f64::from(u8::from(bound == Some(candidate.id)));
+        scores.fill(0.0);
+        let Some(bound) = self.bound(cycle, candidates) else { return };
+        if let Some(position) = candidates.iter().position(|candidate| candidate.id == bound) {
+            scores[position] = 1.0;
         }
     }
 }

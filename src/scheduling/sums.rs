@@ -11,23 +11,25 @@ const BLOCK: usize = 8;
 /// many as there are candidates per scorer.
 pub(super) fn add_up(scores: &mut [f64], scorers: &[(Arc<str>, f64)], totals: &mut [f64]) {
     let n = totals.len();
-    for (block, totals) in totals.chunks_mut(BLOCK).enumerate() {
-        let start = block * BLOCK;
-        let mut sums = [0.0; BLOCK];
-        for (at, (_, weight)) in scorers.iter().enumerate() {
-            let scores = &mut scores[at * n + start..][..totals.len()];
-            match <&mut [f64; BLOCK]>::try_from(&mut *scores) {
-                Ok(whole) => add(whole, *weight, &mut sums),
-                Err(_) => add(scores, *weight, &mut sums),
-            }
+    let weights = scorers.iter().map(|(_, weight)| *weight);
+    let (blocks, rest) = totals.as_chunks_mut::<BLOCK>();
+    let n_blocks = blocks.len();
+    for (block, totals) in blocks.iter_mut().enumerate() {
+        *totals = [0.0; BLOCK];
+        for (start, weight) in (block * BLOCK..).step_by(n).zip(weights.clone()) {
+            let scores = scores[start..].first_chunk_mut::<BLOCK>().expect("a block lies within its run");
+            add(scores, weight, totals);
         }
-        totals.copy_from_slice(&sums[..totals.len()]);
+    }
+    rest.fill(0.0);
+    for (start, weight) in (n_blocks * BLOCK..).step_by(n.max(1)).zip(weights) {
+        add(&mut scores[start..][..rest.len()], weight, rest);
     }
 }
 
 #[inline]
-fn add<'a>(scores: impl IntoIterator<Item = &'a mut f64>, weight: f64, sums: &mut [f64; BLOCK]) {
-    for (score, sum) in scores.into_iter().zip(sums) {
+fn add(scores: &mut [f64], weight: f64, sums: &mut [f64]) {
+    for (score, sum) in scores.iter_mut().zip(sums) {
         // NaN is not greater than 0.
         *score = if *score > 0.0 { *score } else { 0.0 };
         *score = if *score < 1.0 { *score } else { 1.0 };
@@ -42,16 +44,40 @@ pub(super) fn find_best(totals: &[f64], picks: &[u32], keys: &mut Vec<u64>, best
         best.extend((0..).take(totals.len()));
         return;
     }
-    keys.clear();
-    keys.extend((0..).zip(totals).map(|(position, &total)| key(total, position)));
-    keys.select_nth_unstable(MAX_CANDIDATES);
+    above(floor(totals), totals, keys);
+    if keys.len() > MAX_CANDIDATES {
+        keys.select_nth_unstable(MAX_CANDIDATES);
+    }
     let position = |key: u64| u32::try_from(key & u64::from(u32::MAX)).expect("half of it");
-    best.extend(keys[..MAX_CANDIDATES].iter().map(|&key| position(key)));
+    best.extend(keys.iter().take(MAX_CANDIDATES).map(|&key| position(key)));
     for &pick in picks {
         if !best.contains(&pick) {
             best.push(pick);
         }
     }
+}
+
+/// A total that at least as many candidates reach as are to be found: the least of the greatest of so many groups.
+fn floor(totals: &[f64]) -> f64 {
+    let mut greatest = [f64::NEG_INFINITY; MAX_CANDIDATES];
+    for totals in totals.chunks(MAX_CANDIDATES) {
+        for (greatest, total) in greatest.iter_mut().zip(totals) {
+            *greatest = if total > greatest { *total } else { *greatest };
+        }
+    }
+    greatest.into_iter().fold(f64::INFINITY, f64::min)
+}
+
+/// Leaves the keys of all that reach the floor.
+fn above(floor: f64, totals: &[f64], keys: &mut Vec<u64>) {
+    keys.resize(totals.len(), 0);
+    let mut n = 0;
+    for (position, &total) in (0..).zip(totals) {
+        // Written in any case, and written over by the next if it does not count: no branch that is hard to foresee.
+        keys[n] = key(total, position);
+        n += usize::from(total >= floor);
+    }
+    keys.truncate(n);
 }
 
 /// The least for the greatest `total`; its lower half is the position.
@@ -61,4 +87,56 @@ fn key(total: f64, position: u32) -> u64 {
     // The bits of a positive number are in its order, those of a negative one in the reverse.
     let descending = if bits >> 31 == 0 { !(bits | 1 << 31) } else { bits };
     u64::from(descending) << 32 | u64::from(position)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::rngs::SmallRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+
+    #[test]
+    fn sums_are_of_clamped_scores() {
+        let given = [0.5, -1.0, 2.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, 1.0];
+        let clamped = [0.5, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0];
+        let scorers = [("a".into(), 2.0), ("b".into(), -0.5), ("c".into(), 0.0)];
+        for n in 0..20 {
+            let at = |scorer: usize, position: usize| (scorer * 3 + position) % given.len();
+            let all = (0..3).flat_map(|scorer| (0..n).map(move |position| at(scorer, position)));
+            let mut scores: Vec<_> = all.clone().map(|at| given[at]).collect();
+            let mut totals = vec![f64::NAN; n];
+            add_up(&mut scores, &scorers, &mut totals);
+            assert_eq!(scores, all.map(|at| clamped[at]).collect::<Vec<_>>());
+            let sum = |position| 2.0 * clamped[at(0, position)] - 0.5 * clamped[at(1, position)];
+            assert_eq!(totals, (0..n).map(sum).collect::<Vec<f64>>(), "{n} candidates");
+        }
+    }
+
+    #[test]
+    fn the_best_are_found_and_those_picked() {
+        let mut rng = SmallRng::seed_from_u64(7);
+        let (mut keys, mut best) = (Vec::new(), Vec::new());
+        for round in 0..400 {
+            let n = rng.random_range(1..120);
+            let n_values = [0, 1, 10, 1000][round % 4];
+            let total = |rng: &mut SmallRng| f64::from(rng.random_range(-n_values..=n_values)) / 8.0;
+            let totals: Vec<_> = (0..n).map(|_| total(&mut rng)).collect();
+            let pick = rng.random_range(0..n);
+            find_best(&totals, &[pick], &mut keys, &mut best);
+            let n_best = MAX_CANDIDATES.min(totals.len());
+            let of = |positions: &[u32]| {
+                let mut found: Vec<_> = positions.iter().map(|&at| totals[at as usize]).collect();
+                found.sort_by(|a, b| b.total_cmp(a));
+                found
+            };
+            let want = of(&(0..n).collect::<Vec<_>>());
+            assert_eq!(of(&best[..n_best]), want[..n_best], "round {round}, of {n}");
+            assert!(best.contains(&pick) && best.len() <= n_best + 1, "round {round}");
+            let mut distinct = best.clone();
+            distinct.sort_unstable();
+            distinct.dedup();
+            assert_eq!(distinct.len(), best.len(), "round {round}: each once");
+        }
+    }
 }

@@ -36,7 +36,7 @@ fn a_scrape_shows_only_what_was_dispatched_before_it_began() {
     assert_eq!(load.since_scrape.prompt_tokens, 100);
     drop((before, during));
     let load = endpoint.sample(Timestamp(1), SECOND);
-    assert_eq!((load.in_flight, load.since_scrape), (Cost::default(), Cost::default()));
+    assert_eq!((load.in_flight, load.since_scrape), (Cost::default(), Unseen::default()));
 }
 
 #[test]
