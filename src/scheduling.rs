@@ -207,7 +207,7 @@ fn fill(tier: Eligibility, pool: &[EndpointView], subset: &Subset, eligible: &mu
     let of_tier = (0..).zip(pool).filter(|(_, view)| rank(&view.load) == tier);
     match subset {
         Subset::Any => eligible.extend(of_tier.map(|(index, _)| index)),
-        only => {
+        only @ Subset::Only(_) => {
             let allowed = of_tier.filter(|(_, view)| only.allows(&view.endpoint.meta));
             eligible.extend(allowed.map(|(index, _)| index));
         }

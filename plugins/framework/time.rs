@@ -15,6 +15,7 @@ impl Timestamp {
 
     /// The time that lies `time` after `self`; saturates.
     #[inline]
+    #[must_use]
     pub fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(Self::after_origin(time).0))
     }

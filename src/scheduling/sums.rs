@@ -8,10 +8,13 @@ use crate::recorder::MAX_CANDIDATES;
 const BLOCK: usize = 8;
 
 /// Clamps the scores, NaN to 0, and fills `totals` with the weighted sum of each candidate. `scores` holds one run of as
-/// many as there are candidates per scorer.
-pub(super) fn add_up(scores: &mut [f64], scorers: &[(Arc<str>, f64)], totals: &mut [f64]) {
+/// many as there are candidates for each scorer; `by` has the names and weights of those.
+pub(super) fn add_up(scores: &mut [f64], by: &[(Arc<str>, f64)], totals: &mut [f64]) {
     let n = totals.len();
-    let weights = scorers.iter().map(|(_, weight)| *weight);
+    if n == 0 {
+        return;
+    }
+    let weights = by.iter().map(|(_, weight)| *weight);
     let (blocks, rest) = totals.as_chunks_mut::<BLOCK>();
     let n_blocks = blocks.len();
     for (block, totals) in blocks.iter_mut().enumerate() {
@@ -22,7 +25,7 @@ pub(super) fn add_up(scores: &mut [f64], scorers: &[(Arc<str>, f64)], totals: &m
         }
     }
     rest.fill(0.0);
-    for (start, weight) in (n_blocks * BLOCK..).step_by(n.max(1)).zip(weights) {
+    for (start, weight) in (n_blocks * BLOCK..).step_by(n).zip(weights) {
         add(&mut scores[start..][..rest.len()], weight, rest);
     }
 }
@@ -100,13 +103,13 @@ mod tests {
     fn sums_are_of_clamped_scores() {
         let given = [0.5, -1.0, 2.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, 1.0];
         let clamped = [0.5, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0];
-        let scorers = [("a".into(), 2.0), ("b".into(), -0.5), ("c".into(), 0.0)];
+        let by = [("a".into(), 2.0), ("b".into(), -0.5), ("c".into(), 0.0)];
         for n in 0..20 {
             let at = |scorer: usize, position: usize| (scorer * 3 + position) % given.len();
             let all = (0..3).flat_map(|scorer| (0..n).map(move |position| at(scorer, position)));
             let mut scores: Vec<_> = all.clone().map(|at| given[at]).collect();
             let mut totals = vec![f64::NAN; n];
-            add_up(&mut scores, &scorers, &mut totals);
+            add_up(&mut scores, &by, &mut totals);
             assert_eq!(scores, all.map(|at| clamped[at]).collect::<Vec<_>>());
             let sum = |position| 2.0 * clamped[at(0, position)] - 0.5 * clamped[at(1, position)];
             assert_eq!(totals, (0..n).map(sum).collect::<Vec<f64>>(), "{n} candidates");

@@ -168,7 +168,7 @@ fn a_reservation_shows_in_the_next_decision_and_is_given_back() {
     assert_ne!(first.targets, second.targets, "the second decision goes where nothing is in flight");
     let record = rig.record();
     for candidate in &record.profiles[0].candidates {
-        let want = if candidate.endpoint.id.slot == first.targets[0] { 1 } else { 0 };
+        let want = u32::from(candidate.endpoint.id.slot == first.targets[0]);
         assert_eq!(candidate.load.in_flight, want);
         assert_eq!(candidate.load.since_scrape, want, "no scrape has shown it");
     }
