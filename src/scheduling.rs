@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -146,7 +147,13 @@ pub enum NoDecision {
 ///
 /// Fresh endpoints (and those whose servers offer no metrics) come first; if there are none, stale ones; if there are
 /// none, those never scraped. `subset` is resolved for this pool.
-pub fn eligible(pool: &[EndpointView], subset: &Subset, eligible: &mut Vec<u32>) -> Eligibility {
+pub fn eligible(pool: &Views, subset: &Subset, eligible: &mut Vec<u32>) -> Eligibility {
+    // As it nearly always is.
+    if pool.all_fresh && matches!(subset, Subset::Any) {
+        eligible.clear();
+        eligible.extend((0..).take(pool.len()));
+        return Eligibility::Fresh;
+    }
     for best in Eligibility::ALL {
         fill(best, pool, subset, eligible);
         if !eligible.is_empty() {
@@ -169,17 +176,31 @@ pub fn told(endpoint: &Endpoint, port: Option<u16>) -> Cow<'_, str> {
 pub struct Views {
     pool: Option<Arc<Snapshot>>,
     views: Vec<EndpointView>,
+    /// Whether none is of a lower tier.
+    all_fresh: bool,
+}
+
+impl Deref for Views {
+    type Target = [EndpointView];
+
+    fn deref(&self) -> &[EndpointView] {
+        &self.views
+    }
 }
 
 impl Views {
     /// Looks at a pool: at all of an endpoint that is new, at what changed of the others. Scrapes older than `staleness`
     /// count as stale.
-    pub fn look(&mut self, pool: &Arc<Snapshot>, now: Timestamp, staleness: Duration) -> &[EndpointView] {
+    pub fn look(&mut self, pool: &Arc<Snapshot>, now: Timestamp, staleness: Duration) -> &Self {
         if self.pool.as_ref().is_none_or(|known| !Arc::ptr_eq(known, pool)) {
             self.replace(pool, now, staleness);
         }
-        self.views.iter_mut().for_each(|view| view.refresh(now, staleness));
-        &self.views
+        self.all_fresh = true;
+        for view in &mut self.views {
+            view.refresh(now, staleness);
+            self.all_fresh &= tier(&view.load) == Eligibility::Fresh;
+        }
+        self
     }
 
     #[cold]
@@ -196,15 +217,18 @@ impl Views {
     }
 }
 
-/// Selects those of one tier.
-fn fill(tier: Eligibility, pool: &[EndpointView], subset: &Subset, eligible: &mut Vec<u32>) {
-    let rank = |load: &Load| match load.freshness {
+fn tier(load: &Load) -> Eligibility {
+    match load.freshness {
         Freshness::Fresh | Freshness::NoMetrics => Eligibility::Fresh,
         Freshness::Stale => Eligibility::Stale,
         Freshness::NeverScraped => Eligibility::NeverScraped,
-    };
+    }
+}
+
+/// Selects those of one tier.
+fn fill(which: Eligibility, pool: &[EndpointView], subset: &Subset, eligible: &mut Vec<u32>) {
     eligible.clear();
-    let of_tier = (0..).zip(pool).filter(|(_, view)| rank(&view.load) == tier);
+    let of_tier = (0..).zip(pool).filter(|(_, view)| tier(&view.load) == which);
     match subset {
         Subset::Any => eligible.extend(of_tier.map(|(index, _)| index)),
         only @ Subset::Only(_) => {

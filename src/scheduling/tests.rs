@@ -113,10 +113,17 @@ fn the_best_freshness_there_is_is_eligible() {
         let pool = Snapshot { endpoints: (0..).zip(states).map(|(slot, _)| endpoint(slot)).collect() };
         let load = |&freshness| Load { freshness, ..Load::default() };
         let views = pool.endpoints.iter().zip(states.iter().map(load));
-        let views: Vec<_> = views.map(|(endpoint, load)| EndpointView::new(endpoint.clone(), load)).collect();
+        let views = views.map(|(endpoint, load)| EndpointView::new(endpoint.clone(), load)).collect();
+        // Whether all are fresh is a shortcut, which changes nothing.
+        let all_fresh = states.iter().all(|state| matches!(state, Fresh | NoMetrics));
+        let mut views = Views { pool: None, views, all_fresh };
         let subset = if hint.is_empty() { Subset::Any } else { Subset::only(hint.iter().copied()) };
         let mut found = vec![77];
-        assert_eq!((eligible(&views, &subset.resolve(&pool), &mut found), &*found), (tier, want), "{name}");
+        for shortcut in [all_fresh, false] {
+            views.all_fresh = shortcut;
+            let best = eligible(&views, &subset.resolve(&pool), &mut found);
+            assert_eq!((best, &*found), (tier, want), "{name}");
+        }
     }
 }
 
