@@ -117,10 +117,7 @@ fn syntax_hint(problem: &Problem, text: &str) -> &'static str {
 fn only_document(text: &str) -> Result<&str, u32> {
     let (mut begun, mut end, mut offset) = (false, None, 0);
     for (number, line) in (1..).zip(text.split_inclusive('\n')) {
-        let marker = ["---", "..."].into_iter().find_map(|marker| {
-            let rest = line.strip_prefix(marker)?;
-            (rest.is_empty() || rest.starts_with(char::is_whitespace)).then_some((marker, rest))
-        });
+        let marker = marker(line);
         if let Some((marker, _)) = marker {
             if begun {
                 end.get_or_insert(offset);
@@ -137,6 +134,38 @@ fn only_document(text: &str) -> Result<&str, u32> {
         offset += line.len();
     }
     Ok(end.map_or(text, |end| &text[..end]))
+}
+
+/// The marker of documents that a line begins with, and the rest of the line.
+fn marker(line: &str) -> Option<(&'static str, &str)> {
+    ["---", "..."].into_iter().find_map(|marker| {
+        let rest = line.strip_prefix(marker)?;
+        (rest.is_empty() || rest.starts_with(char::is_whitespace)).then_some((marker, rest))
+    })
+}
+
+/// The documents of a stream, each with the number of lines before it, so that one that is broken leaves the others.
+pub fn split(text: &str) -> Vec<(u32, &str)> {
+    let (mut documents, mut begin, mut first, mut offset) = (Vec::new(), 0, 0, 0);
+    let (mut has_marker, mut has_content) = (false, false);
+    for (number, line) in (0..).zip(text.split_inclusive('\n')) {
+        let marker = marker(line);
+        if marker.is_some_and(|(marker, _)| marker == "---") {
+            if has_content {
+                documents.push((first, &text[begin..offset]));
+            }
+            // Comments and directives before the first marker belong to what comes behind it.
+            if has_content || has_marker {
+                (begin, first, has_content) = (offset, number, false);
+            }
+            has_marker = true;
+        }
+        let content = marker.map_or(line, |(_, rest)| rest).trim();
+        has_content |= !content.is_empty() && !content.starts_with(['#', '%']);
+        offset += line.len();
+    }
+    documents.push((first, &text[begin..]));
+    documents
 }
 
 fn syntax_problem(error: &serde_saphyr::Error, max_nodes: usize) -> Problem {
@@ -402,6 +431,19 @@ impl Node {
             fields.entries.push((name, key.at, node));
         }
         Some(fields)
+    }
+
+    /// Puts it, and all within, where `moved` says.
+    pub fn relocate(&mut self, moved: &impl Fn(Position) -> Position) {
+        self.at = moved(self.at);
+        match &mut self.value {
+            Value::List(items) => items.iter_mut().for_each(|item| item.relocate(moved)),
+            Value::Map(entries) => entries.iter_mut().for_each(|(key, node)| {
+                key.relocate(moved);
+                node.relocate(moved);
+            }),
+            _ => {}
+        }
     }
 
     /// Whether there is nothing in it: `null`, an empty list or an empty map.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
-use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::crypto::{self, CryptoProvider};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
@@ -124,7 +124,7 @@ impl Recipe {
     pub fn build(&self, texts: &[String]) -> Result<Material, MaterialError> {
         let (identity, rest) = match (&self.identity, texts) {
             (Identity::Files { certificate, key }, [certificate_text, key_text, rest @ ..]) => {
-                let pair = self.pair((certificate, certificate_text), (key, key_text))?;
+                let pair = pair(&self.provider, (certificate, certificate_text), (key, key_text))?;
                 (Arc::new(pair), rest)
             }
             (Identity::Files { certificate, .. }, _) => {
@@ -151,24 +151,30 @@ impl Recipe {
         config.alpn_protocols = vec![self.protocol.as_bytes().to_vec()];
         Ok(Material { config: Arc::new(config), expiry })
     }
+}
 
-    fn pair(
-        &self,
-        (certificate, certificate_text): (&Path, &str),
-        (key, key_text): (&Path, &str),
-    ) -> Result<CertifiedKey, MaterialError> {
-        let chain = certificates(certificate, certificate_text)?;
-        let der = PrivateKeyDer::from_pem_slice(key_text.as_bytes());
-        let der = der.map_err(|_| MaterialError::Key(key.to_owned()))?;
-        let signer = self.provider.key_provider.load_private_key(der);
-        let pair = CertifiedKey::new(chain, signer.map_err(|_| MaterialError::KeyKind(key.to_owned()))?);
-        match pair.keys_match() {
-            Ok(()) => Ok(pair),
-            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-                Err(MaterialError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() })
-            }
-            Err(error) => Err(MaterialError::Certificate(certificate.to_owned(), error)),
+/// Tells whether a certificate and a key, both PEM, can be used together; the messages call them what a Secret does.
+pub fn check_pair(certificate: &str, key: &str) -> Result<(), MaterialError> {
+    let provider = crypto::ring::default_provider();
+    pair(&provider, (Path::new("tls.crt"), certificate), (Path::new("tls.key"), key)).map(drop)
+}
+
+fn pair(
+    provider: &CryptoProvider,
+    (certificate, certificate_text): (&Path, &str),
+    (key, key_text): (&Path, &str),
+) -> Result<CertifiedKey, MaterialError> {
+    let chain = certificates(certificate, certificate_text)?;
+    let der = PrivateKeyDer::from_pem_slice(key_text.as_bytes());
+    let der = der.map_err(|_| MaterialError::Key(key.to_owned()))?;
+    let signer = provider.key_provider.load_private_key(der);
+    let pair = CertifiedKey::new(chain, signer.map_err(|_| MaterialError::KeyKind(key.to_owned()))?);
+    match pair.keys_match() {
+        Ok(()) => Ok(pair),
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+            Err(MaterialError::Mismatch { certificate: certificate.to_owned(), key: key.to_owned() })
         }
+        Err(error) => Err(MaterialError::Certificate(certificate.to_owned(), error)),
     }
 }
 
