@@ -21,6 +21,7 @@ use epp_framework::metric_spec::MetricSpecs;
 
 use self::selector::{LabelSelector, TargetPorts};
 use crate::commands::config::ConfigTool;
+use crate::commands::standalone::StandaloneTool;
 use crate::compat::Compat;
 use crate::ext_proc::destination::{DESTINATION, DestinationHint, HintError, NAMESPACE};
 use crate::ext_proc::extractor::{MODEL_HEADERS, ModelHeaders};
@@ -54,6 +55,8 @@ pub enum Command {
     Config(ConfigTool),
     /// Simulated model servers.
     Sim(SimArgs),
+    /// Gateways without a cluster: check their manifests.
+    Standalone(StandaloneTool),
 }
 
 /// Flags of the server.

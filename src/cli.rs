@@ -34,11 +34,8 @@ pub fn main(extra: &[PluginType]) -> ExitCode {
         }
     };
     let sim = match args.command {
-        Some(Command::Config(tool)) => {
-            let ended = commands::config::run(&tool.command, types);
-            ended.trouble.iter().for_each(complain);
-            return ExitCode::from(ended.status);
-        }
+        Some(Command::Config(tool)) => return end(&commands::config::run(&tool.command, types)),
+        Some(Command::Standalone(tool)) => return end(&commands::standalone::run(&tool.command, types)),
         Some(Command::Sim(sim)) => Some(sim),
         None => None,
     };
@@ -49,6 +46,11 @@ pub fn main(extra: &[PluginType]) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn end(ended: &commands::config::Ended) -> ExitCode {
+    ended.trouble.iter().for_each(complain);
+    ExitCode::from(ended.status)
 }
 
 fn complain(what: impl std::fmt::Display) {

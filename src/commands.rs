@@ -1,6 +1,7 @@
 //! The subcommands; without one, `epp` is the server, as the manifests expect.
 
 pub mod config;
+pub mod standalone;
 
 use epp_framework::plugin::PluginType;
 

@@ -41,6 +41,9 @@ pub mod scrape;
 pub mod config;
 pub mod file_watch;
 
+// stand alone
+pub mod standalone;
+
 // operate
 pub mod admin;
 pub mod clock;

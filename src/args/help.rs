@@ -25,6 +25,7 @@ Examples:
   epp --pool-name mistral --endpoints-file endpoints.yaml --config-file plugins.yaml -v 4
   epp --pool-name mistral --endpoints-file endpoints.yaml --secure-serving=false --zap-encoder json
   epp config check plugins.yaml
+  epp standalone check -f guide.yaml --explain
   epp sim serve --servers 4 --endpoints-file endpoints.yaml
 ";
 

@@ -61,7 +61,7 @@ pub struct CheckArgs {
     pub versions: Vec<Release>,
 }
 
-/// How `config check` and `config diff` tell.
+/// How checks and comparisons tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Lines for people
@@ -101,11 +101,11 @@ pub struct DiffArgs {
 }
 
 /// Everything is fine.
-const FINE: u8 = 0;
+pub(super) const FINE: u8 = 0;
 /// There are errors, or differences.
-const NOT_FINE: u8 = 1;
+pub(super) const NOT_FINE: u8 = 1;
 /// It cannot be told.
-const TROUBLE: u8 = 2;
+pub(super) const TROUBLE: u8 = 2;
 
 /// How a command ended.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Ended {
     }
 
     /// Prints what is to be said; that it could not be written is what counts then.
-    fn having_said(text: &str, status: u8) -> Self {
+    pub(super) fn having_said(text: &str, status: u8) -> Self {
         match stdout::print(text) {
             Ok(()) => Self::with(status),
             Err(error) => Self::in_trouble(format!("cannot write to standard output: {error}")),
@@ -257,12 +257,12 @@ fn own_names(all: &[Found]) -> Vec<String> {
 }
 
 /// What messages call a file.
-fn title(path: &Path) -> String {
+pub(super) fn title(path: &Path) -> String {
     if path.as_os_str() == "-" { "<stdin>".to_owned() } else { path.display().to_string() }
 }
 
 /// The text of a file, and what messages call it.
-fn read(path: &Path) -> Result<(String, String), String> {
+pub(super) fn read(path: &Path) -> Result<(String, String), String> {
     let is_stdin = path.as_os_str() == "-";
     let name = title(path);
     let mut bytes = Vec::new();

@@ -36,6 +36,7 @@ mod plugin_docs;
 mod reload;
 mod response_path;
 mod scraping;
+mod standalone;
 mod support;
 mod tidy;
 mod tls;

@@ -87,7 +87,7 @@ const PURE: &[&str] = &[
     "src/scrape/models.rs",
     "src/scrape/places.rs",
     "src/sim/engine*",
-    "src/standalone/render.rs",
+    "src/standalone*",
 ];
 
 const IMPURE: &[&str] = &[

@@ -1,0 +1,163 @@
+//! AIServiceBackend, and Envoy Gateway's Backend.
+
+use super::ai_gateway_route::mutation;
+use super::http_route;
+use super::map::Map;
+use super::route::BackendRef;
+use super::{Meta, Object, values};
+use crate::config::Located;
+
+/// Group of Envoy Gateway's kinds.
+pub const ENVOY_GROUP: &str = "gateway.envoyproxy.io";
+
+/// A server of an API.
+#[derive(Debug)]
+pub struct AiServiceBackend {
+    /// Its name, and where it is.
+    pub meta: Meta,
+    /// The API that it speaks.
+    pub schema: Option<Located<&'static str>>,
+    /// Where it is.
+    pub backend: Option<BackendRef>,
+}
+
+/// Reads an AIServiceBackend.
+pub fn read_ai(top: &Map<'_>, meta: Meta) -> Option<Object> {
+    const SCHEMAS: [&str; 8] = [
+        "OpenAI",
+        "Cohere",
+        "AWSBedrock",
+        "AzureOpenAI",
+        "GCPVertexAI",
+        "GCPAnthropic",
+        "Anthropic",
+        "AWSAnthropic",
+    ];
+    let spec = top.required_map("spec")?;
+    let mut schema = None;
+    if let Some(map) = spec.required_map("schema") {
+        if !map.has("name") {
+            map.lacks("name");
+        }
+        schema = map.choice("name", &SCHEMAS);
+        map.text("version");
+        map.text("prefix");
+        map.finish();
+    }
+    let mut backend = None;
+    if let Some(item) = spec.required_map("backendRef") {
+        let is_service = !item.has("kind") || item.text("kind").is_some_and(|kind| kind.value == "Service");
+        backend = http_route::backend_ref(&item);
+        if is_service {
+            let message = "a Service cannot be referred to here since version 0.2; make a `Backend` of group \
+                           `gateway.envoyproxy.io` with its name as `fqdn`";
+            item.error("kind", message);
+            backend = None;
+        } else if backend
+            .as_ref()
+            .is_some_and(|backend| backend.kind != "Backend" || backend.group.as_deref() != Some(ENVOY_GROUP))
+        {
+            item.error("kind", format!("expected `Backend` of group `{ENVOY_GROUP}`"));
+            backend = None;
+        }
+        item.finish();
+    }
+    mutation(&spec, "headerMutation");
+    mutation(&spec, "bodyMutation");
+    spec.ignore(&["timeouts", "backendSecurityPolicyRef"]);
+    spec.finish();
+    Some(Object::AiServiceBackend(AiServiceBackend { meta, schema, backend }))
+}
+
+/// Addresses outside of the manifests.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its name, and where it is.
+    pub meta: Meta,
+    /// Whether the host of each request says where it goes.
+    pub is_dynamic: bool,
+    /// Its endpoints, as `host:port` or as the path of a socket.
+    pub endpoints: Vec<String>,
+}
+
+/// Reads a Backend.
+pub fn read(top: &Map<'_>, meta: Meta) -> Option<Object> {
+    let spec = top.required_map("spec")?;
+    let kind = spec.choice("type", &["Endpoints", "DynamicResolver"]);
+    let is_dynamic = kind.is_some_and(|kind| kind.value == "DynamicResolver");
+    let (mut endpoints, mut n_names) = (Vec::new(), 0);
+    let maps = spec.maps("endpoints", 256);
+    if maps.is_empty() && !is_dynamic {
+        if spec.has("endpoints") {
+            spec.error("endpoints", "expected at least one endpoint");
+        } else {
+            spec.lacks("endpoints");
+        }
+    }
+    let n_maps = maps.len();
+    for map in maps {
+        n_names += usize::from(map.has("fqdn"));
+        endpoints.extend(endpoint(&map));
+        map.text("hostname");
+        map.text("zone");
+        map.finish();
+    }
+    if n_names > 0 && n_names < n_maps {
+        spec.error("endpoints", "`fqdn` cannot be mixed with `ip` and `unix`; make two Backends");
+    }
+    spec.boolean("fallback");
+    spec.texts("appProtocols", 3, values::anything);
+    if let Some(tls) = spec.map("tls") {
+        let authorities = ["caCertificateRefs", "wellKnownCACertificates"];
+        let n_authorities = authorities.iter().filter(|key| tls.has(key)).count();
+        let skips = tls.boolean("insecureSkipVerify") == Some(true);
+        if n_authorities == 2 {
+            tls.error(
+                "wellKnownCACertificates",
+                "caCertificateRefs and wellKnownCACertificates exclude each other",
+            );
+        } else if skips && n_authorities > 0 {
+            tls.error("insecureSkipVerify", "it excludes authorities; remove one");
+        }
+        tls.pass(&authorities);
+        tls.pass(&["sni", "autoSNIFromEndpointHostname", "clientCertificateRef", "ciphers", "minVersion"]);
+        tls.pass(&["maxVersion", "alpnProtocols", "ecdhCurves", "signatureAlgorithms"]);
+        tls.finish();
+    }
+    spec.finish();
+    Some(Object::Backend(Backend { meta, is_dynamic, endpoints }))
+}
+
+fn endpoint(map: &Map<'_>) -> Option<String> {
+    let given = ["fqdn", "ip", "unix"].iter().filter(|key| map.has(key)).count();
+    if given != 1 {
+        let message = format!("{}: expected exactly one of `fqdn`, `ip` and `unix`, found {given}", map.path);
+        map.log().error(map.at, message);
+    }
+    let mut endpoint = None;
+    for (key, host, check) in [
+        ("fqdn", "hostname", values::endpoint_hostname as fn(&str) -> Result<(), String>),
+        ("ip", "address", values::address),
+    ] {
+        let Some(inner) = map.map(key) else { continue };
+        let host = inner.required_checked(host, check);
+        if !inner.has("port") {
+            inner.lacks("port");
+        }
+        let port = inner.integer("port", 0..=65535);
+        inner.finish();
+        endpoint = host.zip(port).map(|(host, port)| match &host.value {
+            host if host.contains(':') => format!("[{host}]:{port}"),
+            host => format!("{host}:{port}"),
+        });
+    }
+    if let Some(inner) = map.map("unix") {
+        let path = inner.required("path");
+        if path.as_ref().is_some_and(|path| path.value.len() > 108) {
+            inner.error("path", "expected at most 108 characters");
+        }
+        inner.finish();
+        endpoint = path.map(|path| path.value);
+    }
+    endpoint
+}
