@@ -70,7 +70,7 @@ struct Attached {
 
 impl Resolver<'_> {
     fn condition(&mut self, object: &str, parent: &str, kind: &'static str, reason: &'static str) {
-        let holds = kind == reason || reason == "NoConflicts";
+        let holds = kind == reason || kind == "Conflicted";
         let condition =
             Condition { object: object.to_owned(), parent: parent.to_owned(), kind, holds, reason };
         self.topology.conditions.push(condition);

@@ -36,7 +36,7 @@ fn documents_have_the_places_of_their_file() {
             "apiVersion: v1\nkind: List\nitems:\n- x: 1\n- apiVersion: v1\n  kind: List\n  items: [{x: 2}]\n",
             &["4:6 1", "7:15 2"],
         ),
-        ("a.yaml", "x: |\n  ---\n  y\n", &["1:4 the string `---\\ny\\n`"]),
+        ("a.yaml", "x: |\n  ---\n  y\n", &["2:3 the string `---\\ny\\n`"]),
         ("a.md", "# A\n\n```yaml\nx: 1\n---\nx: 2\n```\n\n```\nx: 3\n```\n", &["4:4 1", "6:4 2"]),
         ("a.md", "1. do\n\n   ```yml\n   x: 1\n   ```\n~~~yaml\nx: 2\n~~~\n", &["4:7 1", "7:4 2"]),
         (
