@@ -175,7 +175,7 @@ pub fn told(endpoint: &Endpoint, port: Option<u16>) -> Cow<'_, str> {
 #[derive(Default)]
 pub struct Views {
     pool: Option<Arc<Snapshot>>,
-    views: Vec<EndpointView>,
+    endpoints: Vec<EndpointView>,
     /// Whether none is of a lower tier.
     all_fresh: bool,
 }
@@ -184,7 +184,7 @@ impl Deref for Views {
     type Target = [EndpointView];
 
     fn deref(&self) -> &[EndpointView] {
-        &self.views
+        &self.endpoints
     }
 }
 
@@ -196,7 +196,7 @@ impl Views {
             self.replace(pool, now, staleness);
         }
         self.all_fresh = true;
-        for view in &mut self.views {
+        for view in &mut self.endpoints {
             view.refresh(now, staleness);
             self.all_fresh &= tier(&view.load) == Eligibility::Fresh;
         }
@@ -205,12 +205,12 @@ impl Views {
 
     #[cold]
     fn replace(&mut self, pool: &Arc<Snapshot>, now: Timestamp, staleness: Duration) {
-        self.views.truncate(pool.endpoints.len());
+        self.endpoints.truncate(pool.endpoints.len());
         for (at, endpoint) in pool.endpoints.iter().enumerate() {
-            match self.views.get_mut(at) {
+            match self.endpoints.get_mut(at) {
                 Some(view) if Arc::ptr_eq(&view.endpoint, endpoint) => {}
                 Some(view) => *view = EndpointView::of(endpoint.clone(), now, staleness),
-                None => self.views.push(EndpointView::of(endpoint.clone(), now, staleness)),
+                None => self.endpoints.push(EndpointView::of(endpoint.clone(), now, staleness)),
             }
         }
         self.pool = Some(pool.clone());

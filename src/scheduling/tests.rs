@@ -116,7 +116,7 @@ fn the_best_freshness_there_is_is_eligible() {
         let views = views.map(|(endpoint, load)| EndpointView::new(endpoint.clone(), load)).collect();
         // Whether all are fresh is a shortcut, which changes nothing.
         let all_fresh = states.iter().all(|state| matches!(state, Fresh | NoMetrics));
-        let mut views = Views { pool: None, views, all_fresh };
+        let mut views = Views { pool: None, endpoints: views, all_fresh };
         let subset = if hint.is_empty() { Subset::Any } else { Subset::only(hint.iter().copied()) };
         let mut found = vec![77];
         for shortcut in [all_fresh, false] {
