@@ -32,6 +32,8 @@ mod testing;
 
 use epp_framework::plugin::PluginType;
 
+pub use reporter::llm_request_costs::COST_TYPES;
+
 /// Every type of plugin that a configuration may name.
 pub const BUILT_IN: &[PluginType] = &[
     scorer::queue::TYPE,

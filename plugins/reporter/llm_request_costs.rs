@@ -19,6 +19,17 @@ const KEY: &str = "metadataKey";
 const TYPE_OF_COST: &str = "type";
 const CEL: &str = "cel";
 
+/// What a cost may be, as Envoy AI Gateway's `llmRequestCosts` have it.
+pub const COST_TYPES: [&str; 7] = [
+    "InputToken",
+    "CachedInputToken",
+    "CacheCreationInputToken",
+    "OutputToken",
+    "TotalToken",
+    "ReasoningToken",
+    "CEL",
+];
+
 /// `llm-request-costs`.
 pub(crate) const TYPE: PluginType = PluginType {
     name: "llm-request-costs",
@@ -51,18 +62,7 @@ const COST: &[Parameter] = &[
     },
     Parameter {
         name: TYPE_OF_COST,
-        kind: ParameterKind::Word {
-            default: None,
-            of: &[
-                "InputToken",
-                "CachedInputToken",
-                "CacheCreationInputToken",
-                "OutputToken",
-                "TotalToken",
-                "ReasoningToken",
-                "CEL",
-            ],
-        },
+        kind: ParameterKind::Word { default: None, of: &COST_TYPES },
         unit: "",
         summary: "Which count, or that `cel` says it.",
     },

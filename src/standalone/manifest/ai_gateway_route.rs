@@ -1,5 +1,7 @@
 //! AIGatewayRoute, and the costs that GatewayConfig has as well. Entry point: [`read`].
 
+use epp_plugins::COST_TYPES;
+
 use super::http_route::tell_mixture;
 use super::map::Map;
 use super::route::{
@@ -156,16 +158,6 @@ pub(super) fn mutation(item: &Map<'_>, key: &'static str) -> bool {
     true
 }
 
-const COSTS: [&str; 7] = [
-    "InputToken",
-    "CachedInputToken",
-    "CacheCreationInputToken",
-    "OutputToken",
-    "TotalToken",
-    "ReasoningToken",
-    "CEL",
-];
-
 /// Reads costs: the keys under which they are left.
 pub(super) fn costs(spec: &Map<'_>, list: &'static str) -> Vec<Located<String>> {
     let mut keys: Vec<Located<String>> = Vec::new();
@@ -173,7 +165,7 @@ pub(super) fn costs(spec: &Map<'_>, list: &'static str) -> Vec<Located<String>> 
         if !item.has("type") {
             item.lacks("type");
         }
-        let kind = item.choice("type", &COSTS).map(|kind| kind.value);
+        let kind = item.choice("type", &COST_TYPES).map(|kind| kind.value);
         let cel = item.text("cel").filter(|cel| !cel.value.trim().is_empty());
         match (kind, cel) {
             (Some("CEL"), None) => item.error("type", "`CEL` needs an expression; add `cel`"),
