@@ -1,7 +1,7 @@
 //! `epp standalone`: manifests of gateways, without a cluster. Entry point: [`run`].
 //!
 //! Reads the files, prints, and chooses the status, as `epp config` does. What it prints is made by the pure modules of
-//! [`standalone`](crate::standalone).
+//! [`standalone`].
 
 use std::path::{Path, PathBuf};
 
