@@ -75,9 +75,11 @@ pub fn explanation(topology: &Topology) -> String {
             let _ = writeln!(text, "  listener {}, port {}{tls}", listener.name, listener.port);
             for host in &listener.hosts {
                 let _ = writeln!(text, "    host {}", host.name);
-                for (n, Entry { requests, route, rule, answer, timeout }) in host.entries.iter().enumerate() {
+                for (n, Entry { requests, route, rule, answer, limits, .. }) in
+                    host.entries.iter().enumerate()
+                {
                     let timeout =
-                        timeout.as_ref().map_or_else(String::new, |timeout| format!(", at most {timeout}"));
+                        limits.request.map_or_else(String::new, |longest| format!(", at most {longest:?}"));
                     let n = n + 1;
                     let _ = writeln!(text, "      {n}. {requests} -> {answer}{timeout}  [{route} {rule}]");
                 }
@@ -126,7 +128,7 @@ fn gateways(topology: &Topology) -> Value {
             "route": it.route,
             "rule": it.rule,
             "answer": it.answer.to_string(),
-            "timeout": it.timeout,
+            "timeout_s": it.limits.request.map(|longest| longest.as_secs_f64()),
         })
     };
     let gateways = topology.gateways.iter().map(|gateway| {

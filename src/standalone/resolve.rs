@@ -106,6 +106,7 @@ impl Resolver<'_> {
                 plan.listeners.push(ListenerPlan {
                     name: listener.name.clone(),
                     port: listener.port,
+                    hostname: listener.hostname.clone(),
                     certificates: listener.certificates.iter().map(certificate).collect(),
                     hosts,
                 });

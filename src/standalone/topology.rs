@@ -1,15 +1,23 @@
 //! What the manifests come to: [`Topology`], from gateways down to the answer of each route entry. Plain values, for a
 //! renderer and for people.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::manifest::route::Match;
+use super::manifest::route::{Match, ValueMatch};
+use crate::discovery::index::rewrites::Rewrites;
 
-/// All gateways, and what is thought of each object.
+/// All gateways and pools, and what is thought of each object.
 #[derive(Debug, Default)]
 pub struct Topology {
     /// The gateways, by namespace and name.
     pub gateways: Vec<GatewayPlan>,
+    /// The pools, by namespace, name and group; also those that no route leads to.
+    pub pools: Vec<PoolPlan>,
+    /// What listeners prove themselves with, by namespace and name of the Secret.
+    pub certificates: BTreeMap<(String, String), Certificate>,
     /// The conditions of objects, as controllers would write them into their status.
     pub conditions: Vec<Condition>,
 }
@@ -30,12 +38,28 @@ pub struct GatewayPlan {
 pub struct ListenerPlan {
     /// Its name.
     pub name: String,
-    /// Its port.
+    /// Its port, as written.
     pub port: u16,
+    /// The host that clients must name for TLS; `None` for any.
+    pub hostname: Option<String>,
     /// Secrets with its certificates, by namespace and name; none without TLS.
     pub certificates: Vec<(String, String)>,
     /// Its hosts, the most precise first.
     pub hosts: Vec<Host>,
+}
+
+/// A certificate and its key, both PEM.
+pub struct Certificate {
+    /// The chain, the listener's own first.
+    pub chain: String,
+    /// The key; it is never shown.
+    pub key: String,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Certificate").field("chain", &self.chain).finish_non_exhaustive()
+    }
 }
 
 /// A host of a listener: a name, `*.` and its ending, or `*` for all.
@@ -50,16 +74,85 @@ pub struct Host {
 /// A match of a rule.
 #[derive(Clone, Debug)]
 pub struct Entry {
+    /// Its name in access logs, but for the host: `httproute/<namespace>/<route>/rule/<i>/match/<j>`.
+    pub name: String,
     /// Which requests it is for.
     pub requests: Match,
     /// The route, as `Kind namespace/name`.
     pub route: String,
     /// The rule's path in it.
     pub rule: String,
+    /// Whether it comes of an AIGatewayRoute: it matches once the model is known.
+    pub is_ai: bool,
     /// What is done with them.
     pub answer: Answer,
-    /// How long it may take, as written; `None` is Envoy's default.
-    pub timeout: Option<String>,
+    /// How long it may take, and how often it is tried.
+    pub limits: Limits,
+    /// What is changed in requests and answers.
+    pub edits: Edits,
+    /// Limits of rates, with the policy that has each; all of them count.
+    pub rates: Vec<Arc<RateRule>>,
+}
+
+/// How long a request may take, and how often it is tried.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// From the whole request to the whole answer; zero is no limit, `None` Envoy's 15 s.
+    pub request: Option<Duration>,
+    /// The same of each try.
+    pub backend_request: Option<Duration>,
+    /// Longest pause of an answer.
+    pub stream_idle: Option<Duration>,
+    /// What is tried again, if anything.
+    pub retry: Option<Retry>,
+}
+
+/// What is tried again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// Most tries after the first.
+    pub attempts: u32,
+    /// Envoy's conditions, such as `connect-failure`.
+    pub on: Vec<String>,
+    /// Statuses of answers.
+    pub statuses: Vec<u16>,
+    /// Longest try.
+    pub per_try: Option<Duration>,
+    /// First and longest wait between tries.
+    pub backoff: Option<(Duration, Duration)>,
+}
+
+/// What is changed in requests and answers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Edits {
+    /// Headers of the request.
+    pub request: HeaderEdits,
+    /// Headers of the answer.
+    pub response: HeaderEdits,
+    /// The request's host becomes this.
+    pub host: Option<String>,
+    /// Its path becomes this.
+    pub path: Option<PathEdit>,
+}
+
+/// What is changed in headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HeaderEdits {
+    /// Names and values that replace what is there.
+    pub set: Vec<(String, String)>,
+    /// Names and values that come beside what is there.
+    pub add: Vec<(String, String)>,
+    /// Names that are removed.
+    pub remove: Vec<String>,
+}
+
+/// What a path becomes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathEdit {
+    /// This, whole.
+    Full(String),
+    /// What stands behind the prefix that matched, behind this.
+    Prefix(String),
 }
 
 /// What is done with a request.
@@ -67,10 +160,38 @@ pub struct Entry {
 pub enum Answer {
     /// It goes to one of these, by weight.
     Forward(Vec<Share>),
-    /// It is redirected with this status.
-    Redirect(u16),
+    /// It is redirected.
+    Redirect(Redirect),
     /// It is answered with this status; why.
     Status(u16, String),
+    /// It is told the models.
+    Models(Vec<Model>),
+}
+
+/// Where a redirect leads; what is not given stays.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Redirect {
+    /// The status, 301 to 308.
+    pub status: u16,
+    /// `http` or `https`.
+    pub scheme: Option<&'static str>,
+    /// The host.
+    pub hostname: Option<String>,
+    /// The port.
+    pub port: Option<u16>,
+    /// The path.
+    pub path: Option<PathEdit>,
+}
+
+/// A model that `/v1/models` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Its name.
+    pub id: String,
+    /// Who owns it.
+    pub owned_by: String,
+    /// When it was made, in seconds since 1970; `None` where nothing says it.
+    pub created: Option<i64>,
 }
 
 /// A target and its weight.
@@ -78,8 +199,14 @@ pub enum Answer {
 pub struct Share {
     /// Its part of the sum of all weights.
     pub weight: u32,
+    /// Those of the lowest priority get all requests while one of them is healthy.
+    pub priority: u32,
     /// The target.
     pub target: Target,
+    /// The model that it is asked for, if not the request's own.
+    pub model: Option<String>,
+    /// What is changed for it alone.
+    pub edits: Edits,
 }
 
 /// Where requests go.
@@ -110,10 +237,169 @@ pub enum Target {
         /// Its name.
         name: String,
         /// Its endpoints.
-        endpoints: Vec<String>,
+        endpoints: Vec<Address>,
+        /// How it is spoken to over TLS, if it is.
+        tls: Option<UpstreamTls>,
     },
     /// Nowhere: this share is answered with 500; why.
     Nowhere(String),
+}
+
+/// An address outside of the manifests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// A host's name or an IP address, and a port.
+    Host(String, u16),
+    /// The path of a socket.
+    Unix(String),
+}
+
+/// How an upstream proves itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name that its certificate must have; `None` takes the host of each request.
+    pub name: Option<String>,
+    /// Authorities, PEM; `None` is the system's.
+    pub authorities: Option<String>,
+    /// Whether any certificate will do.
+    pub insecure: bool,
+}
+
+/// One pool: what its picker is told, and how Envoy speaks to it.
+#[derive(Debug)]
+pub struct PoolPlan {
+    /// Its API group.
+    pub group: &'static str,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Labels of its members.
+    pub selector: BTreeMap<String, String>,
+    /// Ports of its members; none where each member's own counts.
+    pub ports: Vec<u16>,
+    /// Whether its members speak HTTP/2 without TLS.
+    pub is_h2c: bool,
+    /// The authority of calls to its picker: `<service>.<namespace>.svc:<port>`.
+    pub authority: String,
+    /// Its `EndpointPickerConfig`; `None` is the default.
+    pub config: Option<String>,
+    /// How bodies are sent to the picker.
+    pub body_mode: BodyMode,
+    /// Whether the picker may change the mode.
+    pub allow_mode_override: bool,
+    /// Whether requests go on without the picker.
+    pub fail_open: bool,
+    /// Members that the manifests give themselves, in the oldest form; else the selector chooses.
+    pub members: Option<Vec<Address>>,
+    /// What would be started to serve it.
+    pub replicas: Vec<Replicas>,
+    /// Priorities by objective.
+    pub objectives: BTreeMap<String, i32>,
+    /// Priorities by model, of the older `InferenceModel`s.
+    pub model_priorities: BTreeMap<String, i32>,
+    /// Which models are served by others.
+    pub rewrites: Rewrites,
+    /// What is told of answers: the costs of all routes that lead here.
+    pub costs: Vec<Cost>,
+}
+
+/// How bodies are sent to a picker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodyMode {
+    /// In pieces, both ways.
+    #[default]
+    Duplex,
+    /// Each as a whole.
+    Buffered,
+}
+
+/// Model servers that a workload would start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicas {
+    /// Kind and name of the workload, as `Deployment namespace/name`.
+    pub workload: String,
+    /// How many.
+    pub count: u16,
+    /// Their labels.
+    pub labels: BTreeMap<String, String>,
+    /// The models they serve; none where nothing says it.
+    pub models: Vec<String>,
+    /// The port they listen on.
+    pub port: u16,
+}
+
+/// A number that is told of an answer, as `llmRequestCosts` has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Its key in the metadata.
+    pub key: String,
+    /// `InputToken` …, or `CEL`.
+    pub kind: &'static str,
+    /// The expression of `CEL`.
+    pub cel: Option<String>,
+}
+
+/// One rule of a BackendTrafficPolicy's `rateLimit`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RateRule {
+    /// The policy, as `namespace/name`.
+    pub policy: String,
+    /// Which of its rules.
+    pub index: usize,
+    /// Whether all entries that it is for share one budget; else each has its own.
+    pub is_shared: bool,
+    /// Whether Envoy counts alone (`type: Local`); else a rate limit service.
+    pub is_local: bool,
+    /// Whom it is for: the headers that a request must have; none is everybody.
+    pub clients: Vec<RateHeader>,
+    /// The budget.
+    pub requests: u32,
+    /// For how long it is.
+    pub unit: RateUnit,
+    /// What a request costs as it comes; 0 looks whether anything is left.
+    pub request_cost: RateCost,
+    /// What it costs once it is answered.
+    pub response_cost: Option<RateCost>,
+    /// Whether it only counts, and refuses nothing.
+    pub is_shadow: bool,
+}
+
+/// A header by which clients are told apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RateHeader {
+    /// It has this value, or with `true` has not.
+    Is(ValueMatch, bool),
+    /// Each value has a budget of its own.
+    Distinct(String),
+}
+
+/// What something costs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RateCost {
+    /// This much.
+    Number(u32),
+    /// What the metadata of this namespace has under this key; nothing if there is none.
+    Metadata(String, String),
+}
+
+/// The time that a budget is for; periods begin at whole multiples of it since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RateUnit {
+    /// 1 s.
+    Second,
+    /// 60 s.
+    Minute,
+    /// 3,600 s.
+    Hour,
+    /// 86,400 s.
+    Day,
+    /// 7 days.
+    Week,
+    /// 30 days.
+    Month,
+    /// 365 days.
+    Year,
 }
 
 /// A condition of an object.
@@ -136,7 +422,8 @@ impl fmt::Display for Target {
         match self {
             Self::Pool { namespace, name, .. } => write!(f, "InferencePool {namespace}/{name}"),
             Self::Service { namespace, name, port } => write!(f, "Service {namespace}/{name}:{port}"),
-            Self::Backend { namespace, name, endpoints } => {
+            Self::Backend { namespace, name, endpoints, .. } => {
+                let endpoints: Vec<_> = endpoints.iter().map(Address::to_string).collect();
                 write!(f, "Backend {namespace}/{name} ({})", endpoints.join(", "))
             }
             Self::Nowhere(why) => write!(f, "500 ({why})"),
@@ -144,14 +431,25 @@ impl fmt::Display for Target {
     }
 }
 
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host, port) if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Host(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Redirect(status) => write!(f, "redirect {status}"),
+            Self::Redirect(redirect) => write!(f, "redirect {}", redirect.status),
+            Self::Models(models) => write!(f, "200 (the list of {} models)", models.len()),
             Self::Status(status, why) => write!(f, "{status} ({why})"),
             Self::Forward(shares) => {
                 let sum: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
-                for (n, Share { weight, target }) in shares.iter().enumerate() {
+                for (n, Share { weight, target, .. }) in shares.iter().enumerate() {
                     let comma = if n == 0 { "" } else { ", " };
                     if shares.len() == 1 {
                         write!(f, "{target}")?;

@@ -6,6 +6,7 @@ use super::map::Map;
 use super::route::BackendRef;
 use super::{Meta, Object, values};
 use crate::config::Located;
+use crate::standalone::topology::Address;
 
 /// Group of Envoy Gateway's kinds.
 pub const ENVOY_GROUP: &str = "gateway.envoyproxy.io";
@@ -76,8 +77,8 @@ pub struct Backend {
     pub meta: Meta,
     /// Whether the host of each request says where it goes.
     pub is_dynamic: bool,
-    /// Its endpoints, as `host:port` or as the path of a socket.
-    pub endpoints: Vec<String>,
+    /// Its endpoints.
+    pub endpoints: Vec<Address>,
 }
 
 /// Reads a Backend.
@@ -128,7 +129,7 @@ pub fn read(top: &Map<'_>, meta: Meta) -> Option<Object> {
     Some(Object::Backend(Backend { meta, is_dynamic, endpoints }))
 }
 
-fn endpoint(map: &Map<'_>) -> Option<String> {
+fn endpoint(map: &Map<'_>) -> Option<Address> {
     let given = ["fqdn", "ip", "unix"].iter().filter(|key| map.has(key)).count();
     if given != 1 {
         let message = format!("{}: expected exactly one of `fqdn`, `ip` and `unix`, found {given}", map.path);
@@ -146,10 +147,8 @@ fn endpoint(map: &Map<'_>) -> Option<String> {
         }
         let port = inner.integer("port", 0..=65535);
         inner.finish();
-        endpoint = host.zip(port).map(|(host, port)| match &host.value {
-            host if host.contains(':') => format!("[{host}]:{port}"),
-            host => format!("{host}:{port}"),
-        });
+        let port = port.and_then(|port| u16::try_from(port).ok());
+        endpoint = host.zip(port).map(|(host, port)| Address::Host(host.value, port));
     }
     if let Some(inner) = map.map("unix") {
         let path = inner.required("path");
@@ -157,7 +156,7 @@ fn endpoint(map: &Map<'_>) -> Option<String> {
             inner.error("path", "expected at most 108 characters");
         }
         inner.finish();
-        endpoint = path.map(|path| path.value);
+        endpoint = path.map(|path| Address::Unix(path.value));
     }
     endpoint
 }

@@ -164,7 +164,7 @@ impl Resolver<'_> {
                 ", which is not supported; give `endpoints`",
             ));
         }
-        Ok(Target::Backend { namespace, name, endpoints: backend.endpoints.clone() })
+        Ok(Target::Backend { namespace, name, endpoints: backend.endpoints.clone(), tls: None })
     }
 
     fn ai_backend(&self, from: Referrer<'_>, to: &BackendRef) -> Result<Target, Broken> {

@@ -1,5 +1,7 @@
 //! Rules of a route: what each answers, and its entries at the listeners that take the route.
 
+use std::time::Duration;
+
 use super::attach::Places;
 use super::order::{Origin, precedence};
 use super::refs::Referrer;
@@ -7,7 +9,8 @@ use super::{Attached, Resolver};
 use crate::standalone::finding::Level;
 use crate::standalone::manifest::gateway::Gateway;
 use crate::standalone::manifest::route::{Action, Match, Route, Rule};
-use crate::standalone::topology::{Answer, Entry, Share, Target};
+use crate::standalone::manifest::values;
+use crate::standalone::topology::{Answer, Edits, Entry, Limits, Redirect, Share, Target};
 
 /// Most entries of all hosts of all listeners: matches, times hosts, times listeners.
 const MAX_ENTRIES: usize = 100_000;
@@ -21,11 +24,29 @@ impl Resolver<'_> {
         for (n, rule) in route.rules.iter().enumerate() {
             let answer = self.answer(route, rule, &mut reason);
             for (m, requests) in rule.matches.iter().enumerate() {
-                let (answer, timeout) = (answer.clone(), rule.timeout.clone());
+                let request = rule
+                    .timeout
+                    .as_ref()
+                    .and_then(|text| values::milliseconds(text))
+                    .map(Duration::from_millis);
+                let answer = answer.clone();
                 let (route_id, path) = (id.clone(), rule.path.clone());
                 all.push(Attached {
                     precedence: precedence(requests, origin(route, (n, m))),
-                    entry: Entry { requests: requests.clone(), route: route_id, rule: path, answer, timeout },
+                    entry: Entry {
+                        name: format!(
+                            "httproute/{}/{}/rule/{n}/match/{m}",
+                            route.meta.namespace, route.meta.name
+                        ),
+                        requests: requests.clone(),
+                        route: route_id,
+                        rule: path,
+                        is_ai: route.is_ai,
+                        answer,
+                        limits: Limits { request, ..Limits::default() },
+                        edits: Edits::default(),
+                        rates: Vec::new(),
+                    },
                     place: route.meta.at(rule.at),
                     is_added: false,
                 });
@@ -62,7 +83,11 @@ impl Resolver<'_> {
         let id = route.meta.id();
         let place = route.meta.at(rule.at);
         match &rule.action {
-            Action::Redirect(status) => return Answer::Redirect(*status),
+            Action::Redirect(status) => {
+                let redirect =
+                    Redirect { status: *status, scheme: None, hostname: None, port: None, path: None };
+                return Answer::Redirect(redirect);
+            }
             Action::Fail(why) => {
                 let message = format!("{}: {why}; the rule answers 500", rule.path);
                 self.findings.tell(Level::Degraded, place, &id, message);
@@ -90,7 +115,8 @@ impl Resolver<'_> {
                     Target::Nowhere(broken.short)
                 }
             };
-            shares.push(Share { weight: backend.weight, target });
+            let (weight, edits) = (backend.weight, Edits::default());
+            shares.push(Share { weight, priority: 0, target, model: None, edits });
         }
         match shares.as_slice() {
             [Share { target: Target::Nowhere(why), .. }] => Answer::Status(500, why.clone()),
@@ -117,11 +143,20 @@ fn not_found(route: &Route) -> Attached {
     Attached {
         precedence: precedence(&requests, origin(route, (route.rules.len(), 0))),
         entry: Entry {
+            name: format!(
+                "httproute/{}/{}/rule/{}/match/0",
+                route.meta.namespace,
+                route.meta.name,
+                route.rules.len()
+            ),
             requests,
             route: route.meta.id(),
             rule: "route-not-found".to_owned(),
+            is_ai: true,
             answer: Answer::Status(404, "no rule for the model".to_owned()),
-            timeout: None,
+            limits: Limits::default(),
+            edits: Edits::default(),
+            rates: Vec::new(),
         },
         place: route.meta.place,
         is_added: true,
