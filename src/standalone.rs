@@ -7,6 +7,7 @@ pub mod objects;
 pub mod report;
 pub mod resolve;
 pub mod topology;
+pub mod xds;
 
 use epp_framework::plugin::PluginType;
 
