@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use epp_framework::changes::ChangeBits;
 use epp_framework::endpoint::{Endpoint, EndpointId, EndpointMeta};
 use epp_framework::snapshot::Snapshot;
 use tokio::sync::watch;
@@ -40,6 +41,8 @@ pub struct StoreWriter {
     endpoints: BTreeMap<(String, String), Arc<Endpoint>>,
     free: Vec<EndpointId>,
     n_slots: u32,
+    /// Where endpoints tell their changes, by 64 slots.
+    bits: Vec<Arc<ChangeBits>>,
 }
 
 /// Makes an empty store that is not synced, and its writer.
@@ -50,8 +53,13 @@ pub fn store() -> (Arc<Store>, StoreWriter) {
         rules: ArcSwap::default(),
         synced: watch::Sender::new(false),
     });
-    let writer =
-        StoreWriter { store: store.clone(), endpoints: BTreeMap::new(), free: Vec::new(), n_slots: 0 };
+    let writer = StoreWriter {
+        store: store.clone(),
+        endpoints: BTreeMap::new(),
+        free: Vec::new(),
+        n_slots: 0,
+        bits: Vec::new(),
+    };
     (store, writer)
 }
 
@@ -114,7 +122,9 @@ impl StoreWriter {
             self.n_slots += 1;
             EndpointId { slot: self.n_slots - 1, generation: 0 }
         });
-        let endpoint = Arc::new(Endpoint::new(id, meta));
+        let word = (id.slot / ChangeBits::MEMBERS) as usize;
+        self.bits.resize_with(self.bits.len().max(word + 1), Arc::default);
+        let endpoint = Arc::new(Endpoint::sharing(id, meta, self.bits[word].clone()));
         removed.extend(self.endpoints.insert(key, endpoint).map(|old| old.id));
     }
 

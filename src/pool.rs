@@ -208,8 +208,7 @@ impl PoolState {
     /// so that port and headers are those that the servers take. If it wants more than that, neither is changed.
     pub fn place_anywhere(&self, pipeline: &Pipeline, subset: &Subset) -> Result<Placed, NoDecision> {
         let (pool, now) = (self.store.snapshot(), self.clock.now());
-        let (mut views, mut eligible) = (Views::default(), Vec::new());
-        let views = views.look(&pool, now, self.staleness);
+        let (views, mut eligible) = (&Views::once(&pool, now, self.staleness), Vec::new());
         scheduling::eligible(views, &subset.resolve(&pool), &mut eligible);
         if eligible.is_empty() {
             return Err(NoDecision::NoCandidates);

@@ -205,7 +205,7 @@ impl Entry {
 }
 
 impl ProfileEntry {
-    /// Keeps the candidates at these positions. `scores` holds one run of as many as there are candidates per scorer,
+    /// Keeps the candidates at these positions. `scores` holds one run of as many as there are candidates per scorer, as given,
     /// `totals` their weighted sums.
     pub fn keep(
         &mut self,
@@ -232,7 +232,7 @@ impl ProfileEntry {
         let read = |(at, candidate): (usize, &CandidateEntry)| CandidateRecord {
             endpoint: endpoint(candidate.index),
             load: candidate.load,
-            scores: self.scores.iter().skip(at).step_by(n).copied().collect(),
+            scores: self.scores.iter().skip(at).step_by(n).map(|&score| clamped(score)).collect(),
             total: candidate.total,
             picked: candidate.picked,
         };
@@ -240,6 +240,14 @@ impl ProfileEntry {
         candidates.sort_by(|a, b| b.total.total_cmp(&a.total));
         ProfileRecord { outline: self.outline.clone(), dropped: self.dropped, candidates }
     }
+}
+
+/// What a score counts as: 0 to 1, and 0 for NaN.
+#[inline]
+pub fn clamped(score: f64) -> f64 {
+    // NaN is not greater than 0.
+    let score = if score > 0.0 { score } else { 0.0 };
+    if score < 1.0 { score } else { 1.0 }
 }
 
 /// The ring. It keeps the pools of its decisions.

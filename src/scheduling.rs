@@ -6,11 +6,10 @@
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use epp_framework::endpoint::{Cost, Endpoint, EndpointId, Freshness, Load, Reservation};
+use epp_framework::endpoint::{Cost, Endpoint, EndpointId, Reservation};
 use epp_framework::lifecycle::{Estimator, Placement, PrefixReport};
 use epp_framework::prompt::BYTES_PER_TOKEN;
 use epp_framework::request::InferenceRequest;
@@ -28,6 +27,10 @@ use crate::recorder::{Eligibility, Entry, ProfileOutline, Recorder};
 use crate::stopwatch::{Step, Stopwatch, timed};
 
 mod sums;
+mod views;
+
+pub use views::Views;
+use views::tier;
 
 /// One scheduling profile, built.
 pub struct Profile {
@@ -109,6 +112,7 @@ pub struct Scratch {
     live: Vec<u32>,
     scores: Vec<f64>,
     totals: Vec<f64>,
+    found: Vec<u32>,
     keys: Vec<u64>,
     best: Vec<u32>,
     keep_scores: bool,
@@ -149,9 +153,9 @@ pub enum NoDecision {
 /// none, those never scraped. `subset` is resolved for this pool.
 pub fn eligible(pool: &Views, subset: &Subset, eligible: &mut Vec<u32>) -> Eligibility {
     // As it nearly always is.
-    if pool.all_fresh && matches!(subset, Subset::Any) {
+    if pool.all_fresh() && matches!(subset, Subset::Any) {
         eligible.clear();
-        eligible.extend((0..).take(pool.len()));
+        eligible.extend(0..u32::try_from(pool.len()).unwrap_or(u32::MAX));
         return Eligibility::Fresh;
     }
     for best in Eligibility::ALL {
@@ -168,60 +172,6 @@ pub fn told(endpoint: &Endpoint, port: Option<u16>) -> Cow<'_, str> {
     match port {
         Some(port) => SocketAddr::new(endpoint.meta.address, port).to_string().into(),
         None => Cow::Borrowed(endpoint.destination.as_str()),
-    }
-}
-
-/// The endpoints of a pool, as they were when last looked at.
-#[derive(Default)]
-pub struct Views {
-    pool: Option<Arc<Snapshot>>,
-    endpoints: Vec<EndpointView>,
-    /// Whether none is of a lower tier.
-    all_fresh: bool,
-}
-
-impl Deref for Views {
-    type Target = [EndpointView];
-
-    fn deref(&self) -> &[EndpointView] {
-        &self.endpoints
-    }
-}
-
-impl Views {
-    /// Looks at a pool: at all of an endpoint that is new, at what changed of the others. Scrapes older than `staleness`
-    /// count as stale.
-    pub fn look(&mut self, pool: &Arc<Snapshot>, now: Timestamp, staleness: Duration) -> &Self {
-        if self.pool.as_ref().is_none_or(|known| !Arc::ptr_eq(known, pool)) {
-            self.replace(pool, now, staleness);
-        }
-        self.all_fresh = true;
-        for view in &mut self.endpoints {
-            view.refresh(now, staleness);
-            self.all_fresh &= tier(&view.load) == Eligibility::Fresh;
-        }
-        self
-    }
-
-    #[cold]
-    fn replace(&mut self, pool: &Arc<Snapshot>, now: Timestamp, staleness: Duration) {
-        self.endpoints.truncate(pool.endpoints.len());
-        for (at, endpoint) in pool.endpoints.iter().enumerate() {
-            match self.endpoints.get_mut(at) {
-                Some(view) if Arc::ptr_eq(&view.endpoint, endpoint) => {}
-                Some(view) => *view = EndpointView::of(endpoint.clone(), now, staleness),
-                None => self.endpoints.push(EndpointView::of(endpoint.clone(), now, staleness)),
-            }
-        }
-        self.pool = Some(pool.clone());
-    }
-}
-
-fn tier(load: &Load) -> Eligibility {
-    match load.freshness {
-        Freshness::Fresh | Freshness::NoMetrics => Eligibility::Fresh,
-        Freshness::Stale => Eligibility::Stale,
-        Freshness::NeverScraped => Eligibility::NeverScraped,
     }
 }
 
@@ -317,8 +267,7 @@ impl Scheduler {
         show: impl FnOnce(&Cycle<'_>, &Candidates<'_>) -> T,
     ) -> T {
         let &Occasion { request, now, .. } = occasion;
-        let mut views = Views::default();
-        let views = views.look(occasion.pool, now, occasion.staleness);
+        let views = &Views::once(occasion.pool, now, occasion.staleness);
         let allowed = |&index: &u32| occasion.subset.allows(&views[index as usize].endpoint.meta);
         let mut live = (0..).take(views.len()).filter(allowed).collect();
         let runs = ProfileRuns::new();
@@ -419,13 +368,13 @@ impl Scheduler {
         }
         let n = candidates.len();
         record.dropped = scratch.eligible.len() - n;
-        let Scratch { scores, totals, keys, best, .. } = scratch;
+        let Scratch { scores, totals, found, keys, best, .. } = scratch;
         profile.score(turn, cycle, &candidates, (scores, totals));
         let mut picks = Picks::new();
         timed(watch, Step::Pick { profile: number }, || {
             profile.picker.pick(cycle, &candidates, totals, rng, &mut picks);
         });
-        sums::find_best(totals, &picks, keys, best);
+        sums::find_best(totals, &picks, (found, keys), best);
         record.keep(best, &candidates, (scores, totals), &picks);
         for position in &mut picks {
             *position = candidates.at(*position as usize).index;
@@ -435,7 +384,7 @@ impl Scheduler {
 }
 
 impl Profile {
-    /// Fills `scores` (one run of n per scorer, clamped) and `totals` (weighted sums).
+    /// Fills `scores` (one run of n per scorer) and `totals` (weighted sums of what they count as).
     fn score(
         &self,
         Turn { profile, watch }: Turn<'_>,
@@ -446,7 +395,7 @@ impl Profile {
         let n = candidates.len();
         scores.clear();
         scores.resize(n * self.scorers.len(), 0.0);
-        totals.clear();
+        // What is in them is written over.
         totals.resize(n, 0.0);
         for ((at, scorer), scores) in self.scorers.iter().enumerate().zip(scores.chunks_exact_mut(n)) {
             timed(watch, Step::Score { profile, at }, || scorer.score(cycle, candidates, scores));

@@ -14,6 +14,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use crate::attribute::{Attributes, Told};
+use crate::changes::ChangeBits;
 use crate::lora::LoraAdapters;
 use crate::time::Timestamp;
 
@@ -217,6 +218,8 @@ pub struct Endpoint {
     pub destination: String,
     scraped: Scraped,
     dispatched: Dispatched,
+    /// Where each change is told.
+    bits: Arc<ChangeBits>,
     lora: ArcSwap<LoraAdapters>,
     attributes: ArcSwap<Attributes>,
     labels: ArcSwap<BTreeMap<String, String>>,
@@ -231,6 +234,11 @@ impl std::fmt::Debug for Endpoint {
 impl Endpoint {
     /// Makes an endpoint that was never scraped and holds no reservation.
     pub fn new(id: EndpointId, meta: EndpointMeta) -> Self {
+        Self::sharing(id, meta, Arc::default())
+    }
+
+    /// The same, whose changes are told in `bits`, as those of the others of the 64 slots that its own is among.
+    pub fn sharing(id: EndpointId, meta: EndpointMeta, bits: Arc<ChangeBits>) -> Self {
         let EndpointMeta { name, namespace, address, port, labels } = meta;
         let meta = FixedMeta { name, namespace, address, port };
         let scraped = Scraped {
@@ -249,6 +257,7 @@ impl Endpoint {
             meta,
             scraped,
             dispatched: Dispatched::default(),
+            bits,
             lora: ArcSwap::default(),
             attributes: ArcSwap::default(),
             labels: ArcSwap::from_pointee(labels),
@@ -292,6 +301,12 @@ impl Endpoint {
     /// Counts a change that was made: whoever sees the count sees the change.
     fn changed(&self, what: u64) {
         self.dispatched.changes.fetch_add(what, Release);
+        self.bits.set(self.id.slot);
+    }
+
+    /// Where its changes are told, and which bit is its own.
+    pub fn change_bit(&self) -> (&Arc<ChangeBits>, u32) {
+        (&self.bits, self.id.slot % ChangeBits::MEMBERS)
     }
 
     /// Trust in the scraped fields at `now`.

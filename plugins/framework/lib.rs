@@ -19,6 +19,7 @@
 
 pub mod answer;
 pub mod attribute;
+pub mod changes;
 pub mod data;
 pub mod endpoint;
 pub mod lifecycle;

@@ -72,6 +72,9 @@ struct ActiveRequestScorer {
 impl Scorer for ActiveRequestScorer {
     fn score(&self, _cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
         let most = candidates.iter().map(|candidate| candidate.load.in_flight.requests).max().unwrap_or(0);
+        if most <= self.idle {
+            return scores.fill(1.0);
+        }
         for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
             let own = candidate.load.in_flight.requests;
             *score =

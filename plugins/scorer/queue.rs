@@ -12,7 +12,7 @@ use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::snapshot::Candidates;
 
-use super::range::{ANTICIPATE, Range};
+use super::range::{ANTICIPATE, Range, least_is_best};
 
 /// Dispatched requests more than elsewhere that outweigh everything the queue says.
 const BURST: u32 = 8;
@@ -42,13 +42,12 @@ struct QueueScorer {
 
 impl Scorer for QueueScorer {
     fn score(&self, _cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
-        let [waiting, dispatched] =
-            Range::of_each(candidates, |load| [load.waiting, load.since_scrape.requests]);
-        let by_queue = waiting.least_is_best();
-        for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score = by_queue.of(candidate.load.waiting);
+        least_is_best(candidates, scores, |load| load.waiting);
+        if !self.anticipate {
+            return;
         }
-        if self.anticipate && dispatched.width() > 0 {
+        let dispatched = Range::of(candidates, |load| load.since_scrape.requests);
+        if dispatched.width() > 0 {
             let burst = f64::from(dispatched.width().max(BURST));
             for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
                 let more = candidate.load.since_scrape.requests - dispatched.min;

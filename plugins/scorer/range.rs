@@ -22,60 +22,38 @@ pub(super) struct Range {
 impl Range {
     /// The range of `value` among the candidates.
     pub(super) fn of(candidates: &Candidates<'_>, value: impl Fn(&Load) -> u32) -> Self {
-        let [range] = Self::of_each(candidates, |load| [value(load)]);
+        let mut range = Self { min: u32::MAX, max: 0 };
+        candidates.iter().for_each(|candidate| range.widen(value(candidate.load)));
         range
     }
 
-    /// The ranges of several values among the candidates.
-    pub(super) fn of_each<const N: usize>(
-        candidates: &Candidates<'_>,
-        values: impl Fn(&Load) -> [u32; N],
-    ) -> [Self; N] {
-        let (mut min, mut max) = ([u32::MAX; N], [0; N]);
-        for candidate in candidates.iter() {
-            for (at, value) in values(candidate.load).into_iter().enumerate() {
-                min[at] = value.min(min[at]);
-                max[at] = value.max(max[at]);
-            }
-        }
-        std::array::from_fn(|at| Self { min: min[at], max: max[at] })
+    #[inline]
+    fn widen(&mut self, value: u32) {
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
     }
 
     /// How far the greatest is from the least; 0 without candidates.
     pub(super) fn width(&self) -> u32 {
         self.max.saturating_sub(self.min)
     }
+}
 
-    /// What each value scores: 1 for the least, 0 for the greatest, in proportion between them; 1 where all are equal.
-    #[inline]
-    pub(super) fn least_is_best(&self) -> LeastIsBest {
-        let (max, width) = (self.max, f64::from(self.width()));
-        let mut near = [1.0; N_NEAR];
-        if width > 0.0 {
-            for (below, score) in (0u32..=self.width()).zip(&mut near) {
-                *score = f64::from(below) / width;
-            }
-        }
-        LeastIsBest { max, width, near }
+/// Fills `scores`: 1 for the least `value` among the candidates, 0 for the greatest, in proportion between them; 1 where
+/// all are equal.
+pub(super) fn least_is_best(candidates: &Candidates<'_>, scores: &mut [f64], value: impl Fn(&Load) -> u32) {
+    let mut range = Range { min: u32::MAX, max: 0 };
+    // The loads are read once; what is left is done with numbers that lie side by side.
+    for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
+        let value = value(candidate.load);
+        range.widen(value);
+        *score = f64::from(value);
     }
-}
-
-/// Many candidates share few values, and divisions are dear: those of small differences are made once.
-const N_NEAR: usize = 16;
-
-/// See [`Range::least_is_best`].
-pub(super) struct LeastIsBest {
-    max: u32,
-    width: f64,
-    /// By how far a value is from the greatest.
-    near: [f64; N_NEAR],
-}
-
-impl LeastIsBest {
-    /// The score of a value that is in the range.
-    #[inline]
-    pub(super) fn of(&self, value: u32) -> f64 {
-        let below = self.max - value;
-        self.near.get(below as usize).copied().unwrap_or_else(|| f64::from(below) / self.width)
+    if range.width() == 0 {
+        return scores.fill(1.0);
+    }
+    let (max, width) = (f64::from(range.max), f64::from(range.width()));
+    for score in scores {
+        *score = (max - *score) / width;
     }
 }

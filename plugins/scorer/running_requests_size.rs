@@ -11,7 +11,7 @@ use epp_framework::plugin::{BuildContext, Kind, Plugin, PluginType, releases};
 use epp_framework::scheduling::{Cycle, Scorer};
 use epp_framework::snapshot::Candidates;
 
-use super::range::{ANTICIPATE, Range};
+use super::range::{ANTICIPATE, least_is_best};
 
 /// `running-requests-size-scorer`.
 pub(crate) const TYPE: PluginType = PluginType {
@@ -47,10 +47,7 @@ impl RunningRequestsSizeScorer {
 
 impl Scorer for RunningRequestsSizeScorer {
     fn score(&self, _cycle: &Cycle<'_>, candidates: &Candidates<'_>, scores: &mut [f64]) {
-        let scores_of = Range::of(candidates, |load| self.running(load)).least_is_best();
-        for (score, candidate) in scores.iter_mut().zip(candidates.iter()) {
-            *score = scores_of.of(self.running(candidate.load));
-        }
+        least_is_best(candidates, scores, |load| self.running(load));
     }
 }
 

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::recorder::MAX_CANDIDATES;
+use crate::recorder::{MAX_CANDIDATES, clamped};
 
 /// Candidates whose sums are made together.
 const BLOCK: usize = 8;
 
-/// Clamps the scores, NaN to 0, and fills `totals` with the weighted sum of each candidate. `scores` holds one run of as
-/// many as there are candidates for each scorer; `by` has the names and weights of those.
-pub(super) fn add_up(scores: &mut [f64], by: &[(Arc<str>, f64)], totals: &mut [f64]) {
+/// Fills `totals` with the weighted sum of what each candidate's scores count as. `scores` holds one run of as many as
+/// there are candidates for each scorer; `by` has the names and weights of those.
+pub(super) fn add_up(scores: &[f64], by: &[(Arc<str>, f64)], totals: &mut [f64]) {
     let n = totals.len();
     if n == 0 {
         return;
@@ -20,34 +20,40 @@ pub(super) fn add_up(scores: &mut [f64], by: &[(Arc<str>, f64)], totals: &mut [f
     for (block, totals) in blocks.iter_mut().enumerate() {
         *totals = [0.0; BLOCK];
         for (start, weight) in (block * BLOCK..).step_by(n).zip(weights.clone()) {
-            let scores = scores[start..].first_chunk_mut::<BLOCK>().expect("a block lies within its run");
+            let scores = scores[start..].first_chunk::<BLOCK>().expect("a block lies within its run");
             add(scores, weight, totals);
         }
     }
     rest.fill(0.0);
     for (start, weight) in (n_blocks * BLOCK..).step_by(n).zip(weights) {
-        add(&mut scores[start..][..rest.len()], weight, rest);
+        add(&scores[start..][..rest.len()], weight, rest);
     }
 }
 
 #[inline]
-fn add(scores: &mut [f64], weight: f64, sums: &mut [f64]) {
-    for (score, sum) in scores.iter_mut().zip(sums) {
-        // NaN is not greater than 0.
-        *score = if *score > 0.0 { *score } else { 0.0 };
-        *score = if *score < 1.0 { *score } else { 1.0 };
-        *sum += *score * weight;
+fn add(scores: &[f64], weight: f64, sums: &mut [f64]) {
+    for (score, sum) in scores.iter().zip(sums) {
+        *sum += clamped(*score) * weight;
     }
 }
 
-/// Leaves the positions of the best candidates, and of those picked, in `best`.
-pub(super) fn find_best(totals: &[f64], picks: &[u32], keys: &mut Vec<u64>, best: &mut Vec<u32>) {
+/// Leaves the positions of the best candidates, and of those picked, in `best`; the two lists are scratch space.
+pub(super) fn find_best(
+    totals: &[f64],
+    picks: &[u32],
+    (found, keys): (&mut Vec<u32>, &mut Vec<u64>),
+    best: &mut Vec<u32>,
+) {
     best.clear();
     if totals.len() <= MAX_CANDIDATES {
         best.extend((0..).take(totals.len()));
         return;
     }
-    above(floor(totals), totals, keys);
+    let found = above(floor(totals), totals, found);
+    keys.clear();
+    // How many reach the floor must not decide over the memory.
+    keys.reserve(totals.len());
+    keys.extend(found.iter().map(|&position| key(totals[position as usize], position)));
     if keys.len() > MAX_CANDIDATES {
         keys.select_nth_unstable(MAX_CANDIDATES);
     }
@@ -71,16 +77,18 @@ fn floor(totals: &[f64]) -> f64 {
     greatest.into_iter().fold(f64::INFINITY, f64::min)
 }
 
-/// Leaves the keys of all that reach the floor.
-fn above(floor: f64, totals: &[f64], keys: &mut Vec<u64>) {
-    keys.resize(totals.len(), 0);
+/// The positions of all that reach the floor.
+fn above<'a>(floor: f64, totals: &[f64], found: &'a mut Vec<u32>) -> &'a [u32] {
+    if found.len() < totals.len() {
+        found.resize(totals.len(), 0);
+    }
     let mut n = 0;
     for (position, &total) in (0..).zip(totals) {
         // Written in any case, and written over by the next if it does not count: no branch that is hard to foresee.
-        keys[n] = key(total, position);
+        found[n] = position;
         n += usize::from(total >= floor);
     }
-    keys.truncate(n);
+    &found[..n]
 }
 
 /// The least for the greatest `total`; its lower half is the position.
@@ -102,16 +110,16 @@ mod tests {
     #[test]
     fn sums_are_of_clamped_scores() {
         let given = [0.5, -1.0, 2.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, 1.0];
-        let clamped = [0.5, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0];
+        let counted = [0.5, 0.0, 1.0, 0.0, 1.0, 0.0, 0.0, 1.0];
+        assert_eq!(given.map(|score| clamped(score).to_bits()), counted.map(f64::to_bits));
         let by = [("a".into(), 2.0), ("b".into(), -0.5), ("c".into(), 0.0)];
         for n in 0..20 {
             let at = |scorer: usize, position: usize| (scorer * 3 + position) % given.len();
             let all = (0..3).flat_map(|scorer| (0..n).map(move |position| at(scorer, position)));
-            let mut scores: Vec<_> = all.clone().map(|at| given[at]).collect();
+            let scores: Vec<_> = all.map(|at| given[at]).collect();
             let mut totals = vec![f64::NAN; n];
-            add_up(&mut scores, &by, &mut totals);
-            assert_eq!(scores, all.map(|at| clamped[at]).collect::<Vec<_>>());
-            let sum = |position| 2.0 * clamped[at(0, position)] - 0.5 * clamped[at(1, position)];
+            add_up(&scores, &by, &mut totals);
+            let sum = |position| 2.0 * counted[at(0, position)] - 0.5 * counted[at(1, position)];
             assert_eq!(totals, (0..n).map(sum).collect::<Vec<f64>>(), "{n} candidates");
         }
     }
@@ -119,14 +127,14 @@ mod tests {
     #[test]
     fn the_best_are_found_and_those_picked() {
         let mut rng = SmallRng::seed_from_u64(7);
-        let (mut keys, mut best) = (Vec::new(), Vec::new());
+        let (mut found, mut keys, mut best) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..400 {
             let n = rng.random_range(1..120);
             let n_values = [0, 1, 10, 1000][round % 4];
             let total = |rng: &mut SmallRng| f64::from(rng.random_range(-n_values..=n_values)) / 8.0;
             let totals: Vec<_> = (0..n).map(|_| total(&mut rng)).collect();
             let pick = rng.random_range(0..n);
-            find_best(&totals, &[pick], &mut keys, &mut best);
+            find_best(&totals, &[pick], (&mut found, &mut keys), &mut best);
             let n_best = MAX_CANDIDATES.min(totals.len());
             let of = |positions: &[u32]| {
                 let mut found: Vec<_> = positions.iter().map(|&at| totals[at as usize]).collect();

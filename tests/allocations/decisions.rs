@@ -14,6 +14,7 @@ use epp::recorder::Recorder;
 use epp::scheduling::{Occasion, Scratch};
 use epp::stopwatch::Stopwatch;
 use epp_framework::attribute::{AttributeKey, AttributeValue};
+use epp_framework::changes::ChangeBits;
 use epp_framework::endpoint::{Cost, Endpoint, EndpointId, EndpointMeta, ScrapedLoad};
 use epp_framework::lifecycle::Hook;
 use epp_framework::lora::LoraAdapters;
@@ -111,12 +112,13 @@ impl Decisions {
         let slots = SlotNames::default();
         let pipeline = Pipeline::build(&composition, &slots, None);
         let depth = slots.attribute("core-metrics-extractor", "depth");
+        let bits: Vec<_> = (0..n_endpoints.div_ceil(ChangeBits::MEMBERS)).map(|_| Arc::default()).collect();
         let mut decisions = Self {
             clock: Clock::start(),
             pipeline: pipeline.observed_in(&Metrics::new().plugins),
             request,
             pool: Arc::new(Snapshot {
-                endpoints: (0..n_endpoints).map(|slot| endpoint(slot, depth)).collect(),
+                endpoints: (0..n_endpoints).map(|slot| endpoint(slot, depth, &bits)).collect(),
             }),
             scratch: Scratch::default(),
             rng: SmallRng::seed_from_u64(5),
@@ -156,7 +158,8 @@ impl Decisions {
     }
 }
 
-fn endpoint(slot: u32, depth: AttributeKey) -> Arc<Endpoint> {
+/// As the datastore makes them.
+fn endpoint(slot: u32, depth: AttributeKey, bits: &[Arc<ChangeBits>]) -> Arc<Endpoint> {
     let [_, _, high, low] = slot.to_be_bytes();
     let labels =
         [("app", "vllm"), ("llm-d.ai/role", "decode"), ("pod-template-hash", "6f9d8c7b5"), ("version", "2")];
@@ -167,7 +170,8 @@ fn endpoint(slot: u32, depth: AttributeKey) -> Arc<Endpoint> {
         port: 8000,
         labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
     };
-    let endpoint = Endpoint::new(EndpointId { slot, generation: 0 }, meta);
+    let bits = bits[(slot / ChangeBits::MEMBERS) as usize].clone();
+    let endpoint = Endpoint::sharing(EndpointId { slot, generation: 0 }, meta, bits);
     let idle = ScrapedLoad {
         waiting: Some(0),
         running: Some(0),
