@@ -32,7 +32,7 @@ mod testing;
 
 use epp_framework::plugin::PluginType;
 
-pub use reporter::llm_request_costs::COST_TYPES;
+pub use reporter::llm_request_costs::{COST_TYPES, check_cost_expression};
 
 /// Every type of plugin that a configuration may name.
 pub const BUILT_IN: &[PluginType] = &[

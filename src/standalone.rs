@@ -11,7 +11,7 @@ pub mod xds;
 
 use epp_framework::plugin::PluginType;
 
-use self::finding::Findings;
+use self::finding::{Findings, Level};
 use self::input::Source;
 use self::objects::Objects;
 use self::topology::Topology;
@@ -25,6 +25,18 @@ pub struct Checked {
     pub findings: Findings,
     /// How many objects and fragments were read.
     pub documents: usize,
+    /// When certificates end.
+    expiries: resolve::Expiries,
+}
+
+impl Checked {
+    /// Tells which certificates have ended; `now` is in seconds since 1970.
+    pub fn tell_expired(&mut self, now: i64) {
+        for (id, (place, _)) in self.expiries.iter().filter(|(_, (_, ends))| *ends < now) {
+            let message = "its certificate has expired; clients will refuse it";
+            self.findings.tell(Level::Warning, *place, id, message);
+        }
+    }
 }
 
 /// Reads, checks and resolves manifests; `namespace` is that of objects that name none, `types` the plugins that
@@ -33,6 +45,6 @@ pub fn check(sources: &[Source], namespace: &str, types: &'static [PluginType]) 
     let mut findings = Findings::default();
     let documents = input::documents(sources, &mut findings);
     let objects = Objects::read(&documents, namespace, &mut findings);
-    let topology = resolve::resolve(&objects, types, &mut findings);
-    Checked { topology, findings, documents: documents.len() }
+    let (topology, expiries) = resolve::resolve(&objects, types, &mut findings);
+    Checked { topology, findings, documents: documents.len(), expiries }
 }

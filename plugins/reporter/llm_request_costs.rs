@@ -197,6 +197,11 @@ fn evaluate(expression: &Expression, facts: &AnswerFacts<'_>) -> Result<u64, Str
     whole(&value)
 }
 
+/// Tells what is wrong with the expression of a cost, without a position; it is tried on an answer without tokens.
+pub fn check_cost_expression(text: &str) -> Result<(), String> {
+    check_expression(text).map_or(Ok(()), Err)
+}
+
 /// Tries an expression on an answer without tokens.
 fn check_expression(text: &str) -> Option<String> {
     let facts =

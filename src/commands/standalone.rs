@@ -4,6 +4,7 @@
 //! [`standalone`].
 
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand};
 use epp_framework::plugin::PluginType;
@@ -81,6 +82,8 @@ fn check(args: &CheckArgs, types: &'static [PluginType]) -> Ended {
         return Ended { status: TROUBLE, trouble };
     }
     let mut checked = standalone::check(&sources, &args.namespace, types);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
+    checked.tell_expired(now);
     let said = match args.format {
         Format::Json => report::json(&mut checked.findings, &sources, &checked.topology, args.explain),
         Format::Text => {

@@ -4,16 +4,21 @@
 
 pub mod ai_gateway_route;
 pub mod backend;
+pub mod backend_tls;
 pub mod gateway;
 pub mod http_route;
 pub mod map;
+pub mod model;
 pub mod policy;
 pub mod pool;
 pub mod route;
+pub mod server;
 pub mod values;
 pub mod workload;
 
+mod filters;
 mod kinds;
+mod rates;
 
 use std::collections::BTreeMap;
 
@@ -73,9 +78,11 @@ pub enum Object {
     Route(route::Route),
     AiServiceBackend(backend::AiServiceBackend),
     Backend(backend::Backend),
+    BackendTlsPolicy(backend_tls::BackendTlsPolicy),
     InferencePool(pool::InferencePool),
-    InferenceObjective(pool::InferenceObjective),
-    InferenceModel(pool::InferenceModel),
+    InferenceObjective(model::InferenceObjective),
+    InferenceModelRewrite(model::InferenceModelRewrite),
+    InferenceModel(model::InferenceModel),
     TrafficPolicy(policy::BackendTrafficPolicy),
     SecurityPolicy(policy::BackendSecurityPolicy),
     GatewayConfig(policy::GatewayConfig),
@@ -122,7 +129,7 @@ pub fn read(
     passed: &mut PassedOver,
     findings: &mut Findings,
 ) -> Option<(Object, bool)> {
-    let log = Log::default();
+    let log = Log::new(document.is_page);
     let mut id = None;
     let object = read_logged(document, namespace, passed, (&log, &mut id));
     let missing = log.missing();

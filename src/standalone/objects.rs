@@ -6,9 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::finding::{Findings, Level};
 use super::input::Document;
 use super::manifest::backend::{AiServiceBackend, Backend};
+use super::manifest::backend_tls::BackendTlsPolicy;
 use super::manifest::gateway::{Gateway, GatewayClass, ReferenceGrant};
+use super::manifest::model::{InferenceModel, InferenceModelRewrite, InferenceObjective};
 use super::manifest::policy::{BackendSecurityPolicy, BackendTrafficPolicy, GatewayConfig};
-use super::manifest::pool::{InferenceModel, InferenceObjective, InferencePool};
+use super::manifest::pool::InferencePool;
 use super::manifest::route::Route;
 use super::manifest::workload::{ConfigMap, Namespace, Secret, Service, Workload};
 use super::manifest::{self, Meta, Object, PassedOver};
@@ -28,9 +30,12 @@ pub struct Objects {
     pub routes: BTreeMap<(String, String, &'static str), Route>,
     pub ai_backends: Named<AiServiceBackend>,
     pub backends: Named<Backend>,
+    pub tls_policies: Named<BackendTlsPolicy>,
     /// By group as well.
     pub pools: BTreeMap<(String, String, &'static str), InferencePool>,
-    pub objectives: Named<InferenceObjective>,
+    /// By group as well, like the next.
+    pub objectives: BTreeMap<(String, String, &'static str), InferenceObjective>,
+    pub rewrites: BTreeMap<(String, String, &'static str), InferenceModelRewrite>,
     pub models: Named<InferenceModel>,
     pub traffic_policies: Named<BackendTrafficPolicy>,
     pub security_policies: Named<BackendSecurityPolicy>,
@@ -82,8 +87,10 @@ impl Objects {
             Object::Route(it) => drop(self.routes.insert((key.0, key.1, kind), it)),
             Object::AiServiceBackend(it) => drop(self.ai_backends.insert(key, it)),
             Object::Backend(it) => drop(self.backends.insert(key, it)),
+            Object::BackendTlsPolicy(it) => drop(self.tls_policies.insert(key, it)),
             Object::InferencePool(it) => drop(self.pools.insert((key.0, key.1, it.group), it)),
-            Object::InferenceObjective(it) => drop(self.objectives.insert(key, it)),
+            Object::InferenceObjective(it) => drop(self.objectives.insert((key.0, key.1, it.group), it)),
+            Object::InferenceModelRewrite(it) => drop(self.rewrites.insert((key.0, key.1, it.group), it)),
             Object::InferenceModel(it) => drop(self.models.insert(key, it)),
             Object::TrafficPolicy(it) => drop(self.traffic_policies.insert(key, it)),
             Object::SecurityPolicy(it) => drop(self.security_policies.insert(key, it)),
@@ -107,8 +114,10 @@ impl Object {
             Self::Route(it) => &it.meta,
             Self::AiServiceBackend(it) => &it.meta,
             Self::Backend(it) => &it.meta,
+            Self::BackendTlsPolicy(it) => &it.meta,
             Self::InferencePool(it) => &it.meta,
             Self::InferenceObjective(it) => &it.meta,
+            Self::InferenceModelRewrite(it) => &it.meta,
             Self::InferenceModel(it) => &it.meta,
             Self::TrafficPolicy(it) => &it.meta,
             Self::SecurityPolicy(it) => &it.meta,
@@ -123,7 +132,12 @@ impl Object {
 
     /// What tells objects of one kind and name apart.
     fn group(&self) -> &'static str {
-        if let Self::InferencePool(pool) = self { pool.group } else { "" }
+        match self {
+            Self::InferencePool(it) => it.group,
+            Self::InferenceObjective(it) => it.group,
+            Self::InferenceModelRewrite(it) => it.group,
+            _ => "",
+        }
     }
 }
 

@@ -1,12 +1,16 @@
 //! What is told of manifests, and how: lines for people, JSON for programs.
 
+mod explain;
+
 use std::fmt::Write as _;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::finding::{Finding, Findings, Level};
 use super::input::Source;
-use super::topology::{Condition, Entry, Topology};
+use super::topology::{Condition, Topology};
+
+pub use self::explain::explanation;
 
 /// A line for each finding, as editors can jump to it.
 pub fn lines(findings: &mut Findings, sources: &[Source]) -> String {
@@ -64,31 +68,6 @@ pub fn conditions(topology: &Topology) -> String {
     text
 }
 
-/// From listeners over hosts to what is done with requests, in the order in which entries count.
-pub fn explanation(topology: &Topology) -> String {
-    let mut text = String::new();
-    for gateway in &topology.gateways {
-        let _ = writeln!(text, "Gateway {}/{}", gateway.namespace, gateway.name);
-        for listener in &gateway.listeners {
-            let tls: Vec<_> = listener.certificates.iter().map(|(ns, name)| format!("{ns}/{name}")).collect();
-            let tls = if tls.is_empty() { String::new() } else { format!(", TLS with {}", tls.join(", ")) };
-            let _ = writeln!(text, "  listener {}, port {}{tls}", listener.name, listener.port);
-            for host in &listener.hosts {
-                let _ = writeln!(text, "    host {}", host.name);
-                for (n, Entry { requests, route, rule, answer, limits, .. }) in
-                    host.entries.iter().enumerate()
-                {
-                    let timeout =
-                        limits.request.map_or_else(String::new, |longest| format!(", at most {longest:?}"));
-                    let n = n + 1;
-                    let _ = writeln!(text, "      {n}. {requests} -> {answer}{timeout}  [{route} {rule}]");
-                }
-            }
-        }
-    }
-    text
-}
-
 /// Everything as one object.
 pub fn json(findings: &mut Findings, sources: &[Source], topology: &Topology, explain: bool) -> String {
     let finding = |it: &Finding| {
@@ -116,31 +95,8 @@ pub fn json(findings: &mut Findings, sources: &[Source], topology: &Topology, ex
         "conditions": topology.conditions.iter().map(condition).collect::<Vec<_>>(),
     });
     if explain {
-        all["gateways"] = gateways(topology);
+        all["gateways"] = explain::gateways(topology);
+        all["pools"] = explain::pools(topology);
     }
     format!("{all:#}\n")
-}
-
-fn gateways(topology: &Topology) -> Value {
-    let entry = |it: &Entry| {
-        json!({
-            "requests": it.requests.to_string(),
-            "route": it.route,
-            "rule": it.rule,
-            "answer": it.answer.to_string(),
-            "timeout_s": it.limits.request.map(|longest| longest.as_secs_f64()),
-        })
-    };
-    let gateways = topology.gateways.iter().map(|gateway| {
-        let listeners = gateway.listeners.iter().map(|listener| {
-            let hosts = listener.hosts.iter().map(|host| {
-                json!({"host": host.name, "entries": host.entries.iter().map(entry).collect::<Vec<_>>()})
-            });
-            let hosts: Vec<_> = hosts.collect();
-            json!({"name": listener.name, "port": listener.port, "hosts": hosts})
-        });
-        let listeners: Vec<_> = listeners.collect();
-        json!({"namespace": gateway.namespace, "name": gateway.name, "listeners": listeners})
-    });
-    gateways.collect()
 }

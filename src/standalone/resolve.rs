@@ -6,11 +6,17 @@
 mod attach;
 mod hosts;
 mod listeners;
+mod models;
 mod order;
+mod plans;
 mod policies;
 mod pools;
 mod refs;
 mod rules;
+mod secrets;
+mod services;
+mod shares;
+mod upstream_tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,19 +24,32 @@ use epp_framework::plugin::PluginType;
 
 use self::order::Precedence;
 use super::finding::{Findings, Level, Place};
+use super::manifest::policy::{BackendTrafficPolicy, GatewayConfig};
+use super::manifest::pool::InferencePool;
+use super::manifest::route::Route;
 use super::objects::Objects;
 use super::topology::{Condition, Entry, GatewayPlan, Host, ListenerPlan, Topology};
 
 /// Resolves all objects; `types` are the plugins that configurations of pickers may name.
-pub fn resolve(objects: &Objects, types: &'static [PluginType], findings: &mut Findings) -> Topology {
+pub fn resolve(
+    objects: &Objects,
+    types: &'static [PluginType],
+    findings: &mut Findings,
+) -> (Topology, Expiries) {
     let mut resolver = Resolver {
         objects,
         findings,
         topology: Topology::default(),
         tables: BTreeMap::new(),
         serving: BTreeSet::new(),
+        expiries: Expiries::new(),
+        attached: BTreeMap::new(),
+        leading: BTreeMap::new(),
+        is_older_form: is_older_form(objects),
         n_entries: 0,
     };
+    resolver.older_form();
+    resolver.attach_policies();
     resolver.listeners();
     for route in objects.routes.values() {
         resolver.route(route);
@@ -38,8 +57,26 @@ pub fn resolve(objects: &Objects, types: &'static [PluginType], findings: &mut F
     resolver.gateways();
     resolver.pools(types);
     resolver.policies();
-    resolver.topology
+    resolver.plans();
+    resolver.services();
+    (resolver.topology, resolver.expiries)
 }
+
+/// Whether the manifests are of a development version before 0.2, which had pools of `AIServiceBackend`s.
+fn is_older_form(objects: &Objects) -> bool {
+    let mut backends = objects.routes.values().flat_map(|route| &route.rules).flat_map(|rule| &rule.backends);
+    let named = |pool: &InferencePool| pool.picker.as_ref().is_some_and(|it| it.name == BUILT_IN_PICKER);
+    backends.any(|to| to.kind == "InferencePool" && to.group.is_none()) || objects.pools.values().any(named)
+}
+
+/// The picker's name of which an old version took its own.
+const BUILT_IN_PICKER: &str = "envoy-ai-gateway";
+
+/// When certificates end, in seconds since 1970, by the ids of their Secrets.
+pub type Expiries = BTreeMap<String, (Place, i64)>;
+
+/// Namespace, name and group of a pool.
+type PoolId = (String, String, &'static str);
 
 /// Most names that a message lists.
 const MAX_LISTED: usize = 10;
@@ -55,8 +92,22 @@ struct Resolver<'o> {
     tables: BTreeMap<ListenerId, BTreeMap<String, Vec<Attached>>>,
     /// Listeners that are served.
     serving: BTreeSet<ListenerId>,
+    expiries: Expiries,
+    /// The policy of each target: namespace, kind, name, and maybe a section.
+    attached: BTreeMap<policies::TargetId, &'o BackendTrafficPolicy>,
+    /// Routes of models that lead to each pool, and the configurations of their gateways.
+    leading: BTreeMap<PoolId, Leading<'o>>,
+    /// Whether the manifests are in the form of a version before 0.2.
+    is_older_form: bool,
     /// How many entries the tables have.
     n_entries: usize,
+}
+
+/// What leads to a pool.
+#[derive(Default)]
+struct Leading<'o> {
+    routes: Vec<&'o Route>,
+    configs: Vec<&'o GatewayConfig>,
 }
 
 /// An entry of a listener's host.
@@ -93,10 +144,12 @@ impl Resolver<'_> {
                     continue;
                 }
                 let mut hosts = Vec::new();
+                let scopes = self.scopes(&table);
                 for (name, mut attached) in table {
                     attached.sort_by(|a, b| a.precedence.cmp(&b.precedence));
                     self.tell_shadowed(&attached, &name, &mut told);
-                    let entries = attached.into_iter().map(|attached| attached.entry).collect();
+                    let mut entries = attached.into_iter().map(|attached| attached.entry).collect();
+                    models::insert(&mut entries, &name, &scopes);
                     hosts.push(Host { name, entries });
                 }
                 hosts.sort_by_key(|host| hosts::rank(&host.name));

@@ -16,6 +16,8 @@ pub struct Topology {
     pub gateways: Vec<GatewayPlan>,
     /// The pools, by namespace, name and group; also those that no route leads to.
     pub pools: Vec<PoolPlan>,
+    /// Services that requests are sent to without a picker and that workloads of the manifests would serve.
+    pub services: Vec<ServicePlan>,
     /// What listeners prove themselves with, by namespace and name of the Secret.
     pub certificates: BTreeMap<(String, String), Certificate>,
     /// The conditions of objects, as controllers would write them into their status.
@@ -135,8 +137,8 @@ pub struct Edits {
     pub path: Option<PathEdit>,
 }
 
-/// What is changed in headers.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What is changed in headers; `Debug` shows no values, for one may be the key of a provider.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct HeaderEdits {
     /// Names and values that replace what is there.
     pub set: Vec<(String, String)>,
@@ -144,6 +146,23 @@ pub struct HeaderEdits {
     pub add: Vec<(String, String)>,
     /// Names that are removed.
     pub remove: Vec<String>,
+}
+
+impl HeaderEdits {
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.add.is_empty() && self.remove.is_empty()
+    }
+}
+
+/// The names alone, each with what is done to it: `=`, `+` or `-`.
+impl fmt::Debug for HeaderEdits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set = self.set.iter().map(|(name, _)| format!("={name}"));
+        let added = self.add.iter().map(|(name, _)| format!("+{name}"));
+        let removed = self.remove.iter().map(|name| format!("-{name}"));
+        f.debug_set().entries(set.chain(added).chain(removed)).finish()
+    }
 }
 
 /// What a path becomes.
@@ -302,6 +321,23 @@ pub struct PoolPlan {
     pub rewrites: Rewrites,
     /// What is told of answers: the costs of all routes that lead here.
     pub costs: Vec<Cost>,
+}
+
+/// A port of a Service, and what would be started to serve it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePlan {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The names by which it is resolved.
+    pub hosts: Vec<String>,
+    /// The port.
+    pub port: u16,
+    /// What it is called at the servers.
+    pub target_port: u16,
+    /// What would be started to serve it.
+    pub replicas: Vec<Replicas>,
 }
 
 /// How bodies are sent to a picker.

@@ -159,6 +159,11 @@ pub fn check_pair(certificate: &str, key: &str) -> Result<(), MaterialError> {
     pair(&provider, (Path::new("tls.crt"), certificate), (Path::new("tls.key"), key)).map(drop)
 }
 
+/// The second, counted from 1970, after which the first certificate of a chain in PEM is no longer valid.
+pub fn not_after(chain: &str) -> Option<i64> {
+    expiry::not_after(&CertificateDer::from_pem_slice(chain.as_bytes()).ok()?)
+}
+
 fn pair(
     provider: &CryptoProvider,
     (certificate, certificate_text): (&Path, &str),

@@ -55,12 +55,21 @@ fn our_own_guides_are_fine_and_lead_to_their_pools() {
             &[
                 "1. /* x-ai-eg-model=meta-llama/Llama-3.1-8B-Instruct -> InferencePool default/vllm-llama3-8b-instruct, at most 60s",
                 "2. /* x-ai-eg-model=mistral:latest -> InferencePool default/mistral, at most 60s",
-                "4. /* -> 404 (no rule for the model)",
+                "4. GET = /v1/models -> 200 (the list of 3 models)",
+                "5. /* -> 404 (no rule for the model)",
+                "picker mistral-epp.default.svc:9002, a configuration of its own, bodies duplex",
+                "3 of Deployment default/mistral-upstream, port 8080",
+                "objective food-review: priority 1",
+                "1 of Deployment default/envoy-ai-gateway-basic-testupstream, port 8080",
             ][..],
         ),
         (
             "config/manifests/httproute",
-            &["1. /* -> InferencePool default/vllm-llama3-8b-instruct, at most 60s"][..],
+            &[
+                "1. /* -> InferencePool default/vllm-llama3-8b-instruct, at most 60s",
+                "model food-review: priority 0",
+                "some models are served by others",
+            ][..],
         ),
     ] {
         let (status, said, noise) = check(ROOT, &["--strict", "--explain", "-f", folder]);

@@ -13,7 +13,7 @@ pub const POOL_GROUP: &str = "inference.networking.k8s.io";
 pub const OLDER_GROUP: &str = "inference.networking.x-k8s.io";
 
 /// The group of llm-d's objects.
-const LLM_D_GROUP: &str = "llm-d.ai";
+pub const LLM_D_GROUP: &str = "llm-d.ai";
 
 /// Objects of one kind, of which `T` is what the index knows.
 pub(super) struct Kind<T> {

@@ -1,15 +1,17 @@
 //! AIGatewayRoute, and the costs that GatewayConfig has as well. Entry point: [`read`].
 
-use epp_plugins::COST_TYPES;
+use std::time::Duration;
+
+use epp_plugins::{COST_TYPES, check_cost_expression};
 
 use super::http_route::tell_mixture;
 use super::map::Map;
 use super::route::{
-    Action, BackendRef, Match, Route, Rule, check_names, parents, timeout, value_matches, weight,
+    BackendRef, CostRule, Match, Route, Rule, check_names, parents, timeouts, value_matches, weight,
 };
 use super::{Meta, Object, values};
-use crate::config::Located;
 use crate::discovery::kube::kinds::{OLDER_GROUP, POOL_GROUP};
+use crate::standalone::topology::{Cost, Edits, HeaderEdits};
 
 /// Group of Envoy AI Gateway's kinds.
 pub const AI_GROUP: &str = "aigateway.envoyproxy.io";
@@ -18,7 +20,7 @@ pub const AI_GROUP: &str = "aigateway.envoyproxy.io";
 const RESERVED: &str = "route-not-found";
 
 /// What applies to a rule that says nothing.
-const DEFAULT_TIMEOUT: &str = "60s";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Most rules: one of an HTTPRoute's sixteen is the added one.
 const MAX_RULES: usize = 15;
@@ -49,8 +51,10 @@ pub fn read(top: &Map<'_>, meta: Meta) -> Option<Object> {
     let rules = maps
         .into_iter()
         .map(|map| {
-            names.extend(map.checked("name", values::name));
-            read_rule(map)
+            let name = map.checked("name", values::name);
+            let rule = read_rule(map, name.as_ref().map(|name| name.value.clone()));
+            names.extend(name);
+            rule
         })
         .collect();
     check_names(&names, &[RESERVED], &spec);
@@ -60,7 +64,7 @@ pub fn read(top: &Map<'_>, meta: Meta) -> Option<Object> {
     Some(Object::Route(Route { meta, is_ai: true, parents: all, hostnames, rules, costs }))
 }
 
-fn read_rule(map: Map<'_>) -> Rule {
+fn read_rule(map: Map<'_>, name: Option<String>) -> Rule {
     let mut matches = Vec::new();
     for item in map.maps("matches", 64) {
         matches.push(Match { headers: value_matches(&item, "headers"), ..Match::any() });
@@ -76,14 +80,15 @@ fn read_rule(map: Map<'_>) -> Rule {
     }
     let pools = backends.iter().filter(|backend| backend.kind == "InferencePool").count();
     tell_mixture(&map, pools, backends.len());
-    let timeout = timeout(&map).or_else(|| Some(DEFAULT_TIMEOUT.to_owned()));
-    map.checked("streamIdleTimeout", values::duration);
-    map.text("modelsOwnedBy");
-    map.checked("modelsCreatedAt", values::timestamp);
-    let rule =
-        Rule { at: map.at, path: map.path.clone(), matches, backends, action: Action::Forward, timeout };
+    let mut limits = timeouts(&map);
+    limits.request.get_or_insert(DEFAULT_TIMEOUT);
+    limits.stream_idle = map.duration("streamIdleTimeout");
+    let owner = map.text("modelsOwnedBy").map(|owner| owner.value).filter(|owner| !owner.is_empty());
+    let created = map.checked("modelsCreatedAt", values::timestamp);
+    let created = created.and_then(|created| values::seconds(&created.value));
+    let plain = Rule::plain(map.at, map.path.clone());
     map.finish();
-    rule
+    Rule { name, matches, backends, limits, models: (owner, created), ..plain }
 }
 
 fn backend_ref(item: &Map<'_>) -> Option<BackendRef> {
@@ -93,22 +98,29 @@ fn backend_ref(item: &Map<'_>) -> Option<BackendRef> {
     let kind = item.checked("kind", values::kind).map(|kind| kind.value);
     let weight = weight(item);
     let is_pool = kind.as_deref() == Some("InferencePool");
-    if item.integer("priority", 0..=i64::from(u32::MAX)).is_some_and(|priority| priority > 0) && is_pool {
-        item.warning("priority", "it has no effect on an InferencePool");
-    }
-    let name_override = item.text("modelNameOverride");
+    let priority = item.integer("priority", 0..=i64::from(u32::MAX));
+    let priority = priority.and_then(|priority| u32::try_from(priority).ok()).unwrap_or(0);
+    let model = item.text("modelNameOverride").map(|name| name.value).filter(|name| !name.is_empty());
+    let (request, changes_body) = (header_mutation(item), body_mutation(item));
     for (key, given) in [
-        ("modelNameOverride", name_override.is_some_and(|name| !name.value.is_empty())),
-        ("headerMutation", mutation(item, "headerMutation")),
-        ("bodyMutation", mutation(item, "bodyMutation")),
+        ("priority", priority > 0),
+        ("modelNameOverride", model.is_some()),
+        ("headerMutation", request.is_some()),
+        ("bodyMutation", changes_body),
     ] {
         if given && is_pool {
             item.warning(key, "it has no effect on an InferencePool");
         }
     }
+    if changes_body && !is_pool {
+        item.warning("bodyMutation", NO_BODY_MUTATION);
+    }
     let (group, kind) = written(item, group, kind.as_deref())?;
     let (at, path) = (item.at, item.path.clone());
-    Some(BackendRef { at, path, group, kind, name: name?.value, namespace, port: None, weight })
+    let plain = BackendRef::plain(at, path, name?.value);
+    let edits = Edits { request: request.unwrap_or_default(), ..Edits::default() };
+    let backend = BackendRef { group, kind, namespace, weight, ..plain };
+    Some(if is_pool { backend } else { BackendRef { priority, model, edits, ..backend } })
 }
 
 /// Group and kind, as far as they may be written.
@@ -145,11 +157,30 @@ fn written(item: &Map<'_>, group: Option<String>, kind: Option<&str>) -> Option<
     }
 }
 
-/// Reads a mutation; whether there is one.
-pub(super) fn mutation(item: &Map<'_>, key: &'static str) -> bool {
-    let Some(map) = item.map(key) else { return false };
+/// What is told where bodies would be changed.
+pub(super) const NO_BODY_MUTATION: &str = "bodies are not changed here; it has no effect";
+
+/// Reads `headerMutation`, if it is there.
+pub(super) fn header_mutation(item: &Map<'_>) -> Option<HeaderEdits> {
+    let map = item.map("headerMutation")?;
+    let mut edits = HeaderEdits::default();
     for entry in map.maps("set", 16) {
-        entry.required(if key == "headerMutation" { "name" } else { "path" });
+        let name = entry.required_checked("name", values::header_name);
+        let value = entry.required_checked("value", values::header_value);
+        entry.finish();
+        edits.set.extend(name.zip(value).map(|(name, value)| (name.value, value.value)));
+    }
+    let removed = map.texts("remove", 16, values::header_name);
+    edits.remove.extend(removed.into_iter().map(|name| name.value));
+    map.finish();
+    Some(edits)
+}
+
+/// Reads `bodyMutation`; whether there is one.
+pub(super) fn body_mutation(item: &Map<'_>) -> bool {
+    let Some(map) = item.map("bodyMutation") else { return false };
+    for entry in map.maps("set", 16) {
+        entry.required("path");
         entry.required("value");
         entry.finish();
     }
@@ -158,28 +189,35 @@ pub(super) fn mutation(item: &Map<'_>, key: &'static str) -> bool {
     true
 }
 
-/// Reads costs: the keys under which they are left.
-pub(super) fn costs(spec: &Map<'_>, list: &'static str) -> Vec<Located<String>> {
-    let mut keys: Vec<Located<String>> = Vec::new();
+/// Reads costs; of a key that stands twice the last one.
+pub(super) fn costs(spec: &Map<'_>, list: &'static str) -> Vec<CostRule> {
+    let mut costs: Vec<CostRule> = Vec::new();
     for item in spec.maps(list, 36) {
         if !item.has("type") {
             item.lacks("type");
         }
         let kind = item.choice("type", &COST_TYPES).map(|kind| kind.value);
         let cel = item.text("cel").filter(|cel| !cel.value.trim().is_empty());
-        match (kind, cel) {
+        match (kind, &cel) {
             (Some("CEL"), None) => item.error("type", "`CEL` needs an expression; add `cel`"),
-            (Some(kind), Some(_)) if kind != "CEL" => {
-                item.warning("cel", format!("it has no effect with type `{kind}`"));
+            (Some("CEL"), Some(cel)) => {
+                if let Err(wrong) = check_cost_expression(&cel.value) {
+                    item.error("cel", wrong);
+                }
             }
+            (Some(kind), Some(_)) => item.warning("cel", format!("it has no effect with type `{kind}`")),
             _ => {}
         }
-        let key = item.required_checked("metadataKey", values::anything);
-        if key.as_ref().is_some_and(|key| keys.iter().any(|known| known.value == key.value)) {
+        let key = item.required_checked("metadataKey", values::anything).map(|key| key.value);
+        if key.as_ref().is_some_and(|key| costs.iter().any(|known| known.cost.key == *key)) {
             item.warning("metadataKey", "the key stands twice; the last counts");
         }
-        keys.extend(key);
+        let (at, path) = (item.at, item.path.clone());
         item.finish();
+        let (Some(kind), Some(key)) = (kind, key) else { continue };
+        let cel = cel.filter(|_| kind == "CEL").map(|cel| cel.value);
+        costs.retain(|known| known.cost.key != key);
+        costs.push(CostRule { at, path, cost: Cost { key, kind, cel } });
     }
-    keys
+    costs
 }

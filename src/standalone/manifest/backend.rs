@@ -1,12 +1,13 @@
 //! AIServiceBackend, and Envoy Gateway's Backend.
 
-use super::ai_gateway_route::mutation;
+use super::ai_gateway_route::{NO_BODY_MUTATION, body_mutation, header_mutation};
+use super::backend_tls::{self, BackendTls};
 use super::http_route;
 use super::map::Map;
 use super::route::BackendRef;
 use super::{Meta, Object, values};
 use crate::config::Located;
-use crate::standalone::topology::Address;
+use crate::standalone::topology::{Address, HeaderEdits};
 
 /// Group of Envoy Gateway's kinds.
 pub const ENVOY_GROUP: &str = "gateway.envoyproxy.io";
@@ -19,7 +20,9 @@ pub struct AiServiceBackend {
     /// The API that it speaks.
     pub schema: Option<Located<&'static str>>,
     /// Where it is.
-    pub backend: Option<BackendRef>,
+    pub backend: Option<Box<BackendRef>>,
+    /// What is changed in the headers of requests.
+    pub edits: HeaderEdits,
 }
 
 /// Reads an AIServiceBackend.
@@ -42,32 +45,37 @@ pub fn read_ai(top: &Map<'_>, meta: Meta) -> Option<Object> {
         }
         schema = map.choice("name", &SCHEMAS);
         map.text("version");
-        map.text("prefix");
+        let prefix =
+            map.text("prefix").filter(|prefix| !["", "v1"].contains(&prefix.value.trim_matches('/')));
+        if prefix.is_some() {
+            map.warning("prefix", "paths are passed on as they are; it has no effect");
+        }
         map.finish();
     }
     let mut backend = None;
     if let Some(item) = spec.required_map("backendRef") {
-        let is_service = !item.has("kind") || item.text("kind").is_some_and(|kind| kind.value == "Service");
+        // A Service is of an old version; whether that is meant shows when all objects are known.
         backend = http_route::backend_ref(&item);
-        if is_service {
-            let message = "a Service cannot be referred to here since version 0.2; make a `Backend` of group \
-                           `gateway.envoyproxy.io` with its name as `fqdn`";
-            item.error("kind", message);
-            backend = None;
-        } else if backend
-            .as_ref()
-            .is_some_and(|backend| backend.kind != "Backend" || backend.group.as_deref() != Some(ENVOY_GROUP))
-        {
+        let is_backend = |to: &BackendRef| to.kind == "Backend" && to.group.as_deref() == Some(ENVOY_GROUP);
+        if backend.as_ref().is_some_and(|to| !is_backend(to) && !is_service(to)) {
             item.error("kind", format!("expected `Backend` of group `{ENVOY_GROUP}`"));
             backend = None;
         }
         item.finish();
     }
-    mutation(&spec, "headerMutation");
-    mutation(&spec, "bodyMutation");
+    let edits = header_mutation(&spec).unwrap_or_default();
+    if body_mutation(&spec) {
+        spec.warning("bodyMutation", NO_BODY_MUTATION);
+    }
     spec.ignore(&["timeouts", "backendSecurityPolicyRef"]);
     spec.finish();
-    Some(Object::AiServiceBackend(AiServiceBackend { meta, schema, backend }))
+    let backend = backend.map(Box::new);
+    Some(Object::AiServiceBackend(AiServiceBackend { meta, schema, backend, edits }))
+}
+
+/// Whether a reference is to a Service.
+pub fn is_service(to: &BackendRef) -> bool {
+    to.kind == "Service" && to.group.as_deref() == Some("")
 }
 
 /// Addresses outside of the manifests.
@@ -79,6 +87,8 @@ pub struct Backend {
     pub is_dynamic: bool,
     /// Its endpoints.
     pub endpoints: Vec<Address>,
+    /// How they prove themselves, if they do.
+    pub tls: Option<BackendTls>,
 }
 
 /// Reads a Backend.
@@ -108,25 +118,9 @@ pub fn read(top: &Map<'_>, meta: Meta) -> Option<Object> {
     }
     spec.boolean("fallback");
     spec.texts("appProtocols", 3, values::anything);
-    if let Some(tls) = spec.map("tls") {
-        let authorities = ["caCertificateRefs", "wellKnownCACertificates"];
-        let n_authorities = authorities.iter().filter(|key| tls.has(key)).count();
-        let skips = tls.boolean("insecureSkipVerify") == Some(true);
-        if n_authorities == 2 {
-            tls.error(
-                "wellKnownCACertificates",
-                "caCertificateRefs and wellKnownCACertificates exclude each other",
-            );
-        } else if skips && n_authorities > 0 {
-            tls.error("insecureSkipVerify", "it excludes authorities; remove one");
-        }
-        tls.pass(&authorities);
-        tls.pass(&["sni", "autoSNIFromEndpointHostname", "clientCertificateRef", "ciphers", "minVersion"]);
-        tls.pass(&["maxVersion", "alpnProtocols", "ecdhCurves", "signatureAlgorithms"]);
-        tls.finish();
-    }
+    let tls = spec.map("tls").map(backend_tls::read);
     spec.finish();
-    Some(Object::Backend(Backend { meta, is_dynamic, endpoints }))
+    Some(Object::Backend(Backend { meta, is_dynamic, endpoints, tls }))
 }
 
 fn endpoint(map: &Map<'_>) -> Option<Address> {

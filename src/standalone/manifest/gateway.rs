@@ -75,7 +75,31 @@ pub enum From {
     /// The gateway's.
     Same,
     /// Those with these labels.
-    Selector(BTreeMap<String, Located<String>>),
+    Selector(BTreeMap<String, Located<String>>, Vec<Expression>),
+}
+
+/// What a label must be.
+#[derive(Debug)]
+pub struct Expression {
+    /// The label.
+    pub key: String,
+    /// `In`, `NotIn`, `Exists` or `DoesNotExist`.
+    pub operator: &'static str,
+    /// Its values, of the first two.
+    pub values: Vec<String>,
+}
+
+impl Expression {
+    /// Whether it holds for a label of this value, or for none.
+    pub fn holds(&self, value: Option<&str>) -> bool {
+        let is_among = value.is_some_and(|value| self.values.iter().any(|known| known == value));
+        match self.operator {
+            "In" => is_among,
+            "NotIn" => !is_among,
+            "Exists" => value.is_some(),
+            _ => value.is_none(),
+        }
+    }
 }
 
 /// Reads a class.
@@ -204,12 +228,10 @@ fn allowed_routes(listener: &Map<'_>) -> (From, Vec<String>) {
             ("All", _) => From::All,
             ("Selector", Some(selector)) => {
                 let labels = selector.labels("matchLabels");
-                if selector.has("matchExpressions") {
-                    selector.warning("matchExpressions", "not supported here; nothing is selected by it");
-                }
-                selector.pass(&["matchExpressions"]);
+                let expressions = selector.maps("matchExpressions", 64).into_iter().filter_map(expression);
+                let expressions = expressions.collect();
                 selector.finish();
-                From::Selector(labels)
+                From::Selector(labels, expressions)
             }
             ("Selector", None) => {
                 namespaces.lacks("selector");
@@ -221,6 +243,22 @@ fn allowed_routes(listener: &Map<'_>) -> (From, Vec<String>) {
     }
     map.finish();
     (from, kinds)
+}
+
+fn expression(map: Map<'_>) -> Option<Expression> {
+    let key = map.required("key");
+    if !map.has("operator") {
+        map.lacks("operator");
+    }
+    let operator = map.choice("operator", &["In", "NotIn", "Exists", "DoesNotExist"]);
+    let values: Vec<_> = map.texts("values", 256, |_| Ok(())).into_iter().map(|value| value.value).collect();
+    let operator = operator?.value;
+    if ["In", "NotIn"].contains(&operator) == values.is_empty() {
+        let expected = if values.is_empty() { "at least one" } else { "none" };
+        map.error("values", format!("expected {expected} with `{operator}`"));
+    }
+    map.finish();
+    Some(Expression { key: key?.value, operator, values })
 }
 
 /// A permission to refer to objects of another namespace.

@@ -1,10 +1,19 @@
 //! HTTPRoute. Entry point: [`read`].
 
+use super::filters::{self, Filters};
 use super::map::Map;
 use super::route::{
-    Action, BackendRef, Match, PathKind, Route, Rule, check_names, parents, timeout, value_matches, weight,
+    BackendRef, Match, PathKind, Route, Rule, check_names, parents, timeouts, value_matches, weight,
 };
 use super::{Meta, Object, values};
+use crate::standalone::topology::{Limits, Retry};
+
+/// How often a request is tried again if nothing says it.
+pub(super) const ATTEMPTS: u32 = 2;
+
+/// What is tried again if nothing says it.
+pub(super) const TRIGGERS: [&str; 5] =
+    ["connect-failure", "refused-stream", "unavailable", "cancelled", "retriable-status-codes"];
 
 const METHODS: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
@@ -19,8 +28,10 @@ pub fn read(top: &Map<'_>, meta: Meta) -> Option<Object> {
     let mut rules: Vec<Rule> = maps
         .into_iter()
         .map(|map| {
-            names.extend(map.checked("name", values::name));
-            read_rule(map)
+            let name = map.checked("name", values::name);
+            let rule = read_rule(map, name.as_ref().map(|name| name.value.clone()));
+            names.extend(name);
+            rule
         })
         .collect();
     check_names(&names, &[], &spec);
@@ -29,30 +40,22 @@ pub fn read(top: &Map<'_>, meta: Meta) -> Option<Object> {
         spec.error("rules", format!("expected at most 128 matches in all rules, found {n_matches}"));
     }
     if n_rules == 0 && !spec.has("rules") {
-        rules.push(Rule {
-            at: spec.at,
-            path: spec.path_of("rules[0]"),
-            matches: vec![Match::any()],
-            backends: Vec::new(),
-            action: Action::Forward,
-            timeout: None,
-        });
+        rules.push(Rule::plain(spec.at, spec.path_of("rules[0]")));
     }
     spec.ignore(&["useDefaultGateways"]);
     spec.finish();
     Some(Object::Route(Route { meta, is_ai: false, parents, hostnames, rules, costs: Vec::new() }))
 }
 
-fn read_rule(map: Map<'_>) -> Rule {
+fn read_rule(map: Map<'_>, name: Option<String>) -> Rule {
     let matches = matches(&map);
     let backends = backends(&map);
-    let action = filters(&map, &matches, !backends.is_empty());
-    let timeout = timeout(&map);
-    retry(&map);
+    let Filters { action, edits } = filters::read(&map, &matches, !backends.is_empty());
+    let limits = Limits { retry: retry(&map), ..timeouts(&map) };
     map.ignore(&["sessionPersistence"]);
-    let rule = Rule { at: map.at, path: map.path.clone(), matches, backends, action, timeout };
+    let plain = Rule::plain(map.at, map.path.clone());
     map.finish();
-    rule
+    Rule { name, matches, backends, action, edits, limits, ..plain }
 }
 
 fn matches(map: &Map<'_>) -> Vec<Match> {
@@ -93,15 +96,11 @@ fn read_path(map: Map<'_>) -> (PathKind, String) {
 fn backends(map: &Map<'_>) -> Vec<BackendRef> {
     let mut backends = Vec::new();
     for item in map.maps("backendRefs", 16) {
-        let filters = item.maps("filters", 16);
-        let allowed = ["RequestHeaderModifier", "ResponseHeaderModifier", "URLRewrite", "ExtensionRef"];
-        for filter in filters {
-            let kind = filter.required("type");
-            if let Some(kind) = kind.filter(|kind| !allowed.contains(&kind.value.as_str())) {
-                filter.error("type", format!("`{}` cannot be a backend's own filter", kind.value));
-            }
+        let own = filters::of_backend(&item);
+        if let Some(backend) = backend_ref(&item) {
+            let (edits, refused) = own;
+            backends.push(BackendRef { edits, refused, ..backend });
         }
-        backends.extend(backend_ref(&item));
         item.finish();
     }
     let pools = backends.iter().filter(|backend| backend.kind == "InferencePool").count();
@@ -136,131 +135,33 @@ pub(super) fn backend_ref(item: &Map<'_>) -> Option<BackendRef> {
         item.lacks("port");
     }
     let (at, path) = (item.at, item.path.clone());
-    Some(BackendRef { at, path, group: Some(group), kind, name: name?.value, namespace, port, weight })
+    let plain = BackendRef::plain(at, path, name?.value);
+    Some(BackendRef { group: Some(group), kind, namespace, port, weight, ..plain })
 }
 
-/// Reads the filters: what comes of them.
-fn filters(rule: &Map<'_>, matches: &[Match], has_backends: bool) -> Action {
-    let mut kinds: Vec<String> = Vec::new();
-    let mut action = Action::Forward;
-    for filter in rule.maps("filters", 16) {
-        let known = [
-            "RequestHeaderModifier",
-            "ResponseHeaderModifier",
-            "RequestRedirect",
-            "URLRewrite",
-            "RequestMirror",
-            "CORS",
-            "ExternalAuth",
-            "ExtensionRef",
-        ];
-        let Some(kind) = filter.choice("type", &known).map(|kind| kind.value) else { continue };
-        if kinds.iter().any(|known| known == kind) && kind != "RequestMirror" && kind != "ExtensionRef" {
-            filter.error("type", format!("`{kind}` stands twice; once is allowed in a rule"));
-        }
-        match kind {
-            "RequestHeaderModifier" => header_modifier(&filter, "requestHeaderModifier", &mut action),
-            "ResponseHeaderModifier" => header_modifier(&filter, "responseHeaderModifier", &mut action),
-            "RequestRedirect" => action = redirect(&filter, matches),
-            "URLRewrite" => rewrite(&filter, matches),
-            "RequestMirror" => mirror(&filter),
-            "CORS" => filter.ignore(&["cors"]),
-            kind => {
-                filter.pass(&["externalAuth", "extensionRef"]);
-                action = Action::Fail(format!("the filter `{kind}` is not supported"));
-            }
-        }
-        kinds.push(kind.to_owned());
-        filter.finish();
-    }
-    let has = |kind: &str| kinds.iter().any(|known| known == kind);
-    if has("RequestRedirect") {
-        for other in ["URLRewrite", "RequestMirror"].into_iter().filter(|other| has(other)) {
-            rule.error("filters", format!("`RequestRedirect` and `{other}` exclude each other"));
-        }
-        if has_backends {
-            rule.error("filters", "`RequestRedirect` and backendRefs exclude each other; remove one");
-        }
-    }
-    action
-}
-
-fn header_modifier(filter: &Map<'_>, key: &'static str, action: &mut Action) {
-    let Some(map) = filter.required_map(key) else { return };
-    let mut refused = |name: &str| {
-        if name.eq_ignore_ascii_case("host") || name.contains(['/', ':']) {
-            *action = Action::Fail(format!("the header `{name}` cannot be modified"));
-        }
-    };
-    for list in ["set", "add"] {
-        for item in map.maps(list, 16) {
-            if let Some(name) = item.required("name") {
-                refused(&name.value);
-            }
-            item.required("value");
-            item.finish();
-        }
-    }
-    map.texts("remove", 16, values::anything).iter().for_each(|name| refused(&name.value));
-    map.finish();
-}
-
-fn redirect(filter: &Map<'_>, matches: &[Match]) -> Action {
-    let Some(map) = filter.required_map("requestRedirect") else { return Action::Forward };
-    map.choice("scheme", &["http", "https"]);
-    map.checked("hostname", values::precise_hostname);
-    map.port("port");
-    path_modifier(&map, matches);
-    let status = map.integer("statusCode", 301..=308).unwrap_or(302);
-    if ![301, 302, 303, 307, 308].contains(&status) {
-        map.error("statusCode", format!("expected one of 301, 302, 303, 307 and 308, found {status}"));
-    }
-    map.finish();
-    Action::Redirect(u16::try_from(status).unwrap_or(302))
-}
-
-fn rewrite(filter: &Map<'_>, matches: &[Match]) {
-    let Some(map) = filter.required_map("urlRewrite") else { return };
-    map.checked("hostname", values::precise_hostname);
-    path_modifier(&map, matches);
-    map.finish();
-}
-
-fn path_modifier(map: &Map<'_>, matches: &[Match]) {
-    let Some(path) = map.map("path") else { return };
-    let kind = path.choice("type", &["ReplaceFullPath", "ReplacePrefixMatch"]);
-    path.text("replaceFullPath");
-    path.text("replacePrefixMatch");
-    let has_one_prefix = matches!(matches, [only] if only.path_kind == PathKind::Prefix);
-    if kind.is_some_and(|kind| kind.value == "ReplacePrefixMatch") && !has_one_prefix {
-        path.error("type", "`ReplacePrefixMatch` needs exactly one match in the rule, of a PathPrefix");
-    }
-    path.finish();
-}
-
-fn mirror(filter: &Map<'_>) {
-    let Some(map) = filter.required_map("requestMirror") else { return };
-    if let Some(item) = map.required_map("backendRef") {
-        let backend = backend_ref(&item);
-        if backend.is_some_and(|backend| backend.kind == "InferencePool") {
-            item.error("kind", "requests cannot be mirrored to an InferencePool");
-        }
-        item.finish();
-    }
-    map.integer("percent", 0..=100);
-    map.pass(&["fraction"]);
-    map.finish();
-}
-
-fn retry(rule: &Map<'_>) {
-    let Some(map) = rule.map("retry") else { return };
+fn retry(rule: &Map<'_>) -> Option<Retry> {
+    let map = rule.map("retry")?;
+    let mut statuses = Vec::new();
     for (path, node) in map.items("codes", usize::MAX) {
-        if !node.whole_number().is_some_and(|code| (400..=599).contains(&code)) {
+        if let Some(code) = node.whole_number().filter(|code| (400..=599).contains(code)) {
+            statuses.extend(u16::try_from(code).ok());
+        } else {
             let found = node.describe();
             map.log().error(node.at, format!("{path}: expected a status from 400 to 599, found {found}"));
         }
     }
-    map.integer("attempts", 1..=i64::from(i32::MAX));
-    map.checked("backoff", values::duration);
+    if statuses.is_empty() {
+        statuses.push(503);
+    }
+    let attempts = map.integer("attempts", 1..=i64::from(i32::MAX));
+    let backoff = map.duration("backoff");
     map.finish();
+    Some(Retry {
+        attempts: attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(ATTEMPTS),
+        on: TRIGGERS.map(str::to_owned).to_vec(),
+        statuses,
+        per_try: None,
+        // Envoy takes ten times the first wait as the longest one.
+        backoff: backoff.map(|first| (first, first * 10)),
+    })
 }

@@ -2,9 +2,11 @@
 
 use super::map::Map;
 use super::route::GATEWAY_GROUP;
-use super::{Meta, Object, ai_gateway_route, backend, gateway, http_route, policy, pool, workload};
+use super::{
+    Meta, Object, ai_gateway_route, backend, backend_tls, gateway, http_route, model, policy, pool, workload,
+};
 use crate::config::problem::{nearest, shown, shown_list};
-use crate::discovery::kube::kinds::{OLDER_GROUP, POOL_GROUP};
+use crate::discovery::kube::kinds::{LLM_D_GROUP, OLDER_GROUP, POOL_GROUP};
 
 /// Reads an object.
 pub(super) type Reader = fn(&Map<'_>, Meta) -> Option<Object>;
@@ -47,6 +49,7 @@ const KINDS: &[Kind] = &[
     kind(GATEWAY_GROUP, GATEWAY, "GatewayClass", gateway::read_class),
     kind(GATEWAY_GROUP, GATEWAY, "Gateway", gateway::read),
     kind(GATEWAY_GROUP, GATEWAY, "HTTPRoute", http_route::read),
+    kind(GATEWAY_GROUP, &["v1", "v1alpha3"], "BackendTLSPolicy", backend_tls::read_policy),
     kind(GATEWAY_GROUP, GATEWAY, "ReferenceGrant", gateway::read_grant),
     kind(ai_gateway_route::AI_GROUP, AI, "AIGatewayRoute", ai_gateway_route::read),
     kind(ai_gateway_route::AI_GROUP, AI, "AIServiceBackend", backend::read_ai),
@@ -56,8 +59,11 @@ const KINDS: &[Kind] = &[
     kind(backend::ENVOY_GROUP, &["v1alpha1"], "BackendTrafficPolicy", policy::read_traffic),
     kind(POOL_GROUP, &["v1"], "InferencePool", pool::read),
     kind(OLDER_GROUP, &["v1alpha2"], "InferencePool", pool::read_older),
-    kind(OLDER_GROUP, &["v1alpha2"], "InferenceObjective", pool::read_objective),
-    kind(OLDER_GROUP, &["v1alpha2"], "InferenceModel", pool::read_model),
+    kind(OLDER_GROUP, &["v1alpha2"], "InferenceObjective", model::read_objective),
+    kind(LLM_D_GROUP, &["v1alpha2"], "InferenceObjective", model::read_newer_objective),
+    kind(OLDER_GROUP, &["v1alpha2"], "InferenceModelRewrite", model::read_rewrite),
+    kind(LLM_D_GROUP, &["v1alpha2"], "InferenceModelRewrite", model::read_newer_rewrite),
+    kind(OLDER_GROUP, &["v1alpha2"], "InferenceModel", model::read_model),
     kind("", &["v1"], "Service", workload::read_service),
     kind("", &["v1"], "ConfigMap", workload::read_config_map),
     kind("", &["v1"], "Secret", workload::read_secret),

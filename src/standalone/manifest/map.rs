@@ -5,7 +5,9 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
+use super::values;
 use crate::config::Located;
 use crate::config::node::{Node, Value};
 use crate::config::problem::{Position, Problem, Problems, did_you_mean, shown, shown_list};
@@ -13,6 +15,8 @@ use crate::config::problem::{Position, Problem, Problems, did_you_mean, shown, s
 /// What the readers of one object tell.
 #[derive(Debug, Default)]
 pub struct Log {
+    /// Whether the object is shown on a page, where some things may be left out.
+    pub is_page: bool,
     problems: RefCell<Problems>,
     /// Fields that have no effect here.
     ignored: RefCell<Vec<(String, Position)>>,
@@ -21,6 +25,11 @@ pub struct Log {
 }
 
 impl Log {
+    /// A log of an object that stands on a page, or in a file of its own.
+    pub fn new(is_page: bool) -> Self {
+        Self { is_page, ..Self::default() }
+    }
+
     /// Tells that something is wrong.
     pub fn error(&self, at: Position, message: impl Into<String>) {
         self.problems.borrow_mut().error(at, message);
@@ -207,6 +216,12 @@ impl<'a> Map<'a> {
     /// A port.
     pub fn port(&self, key: &'a str) -> Option<u16> {
         self.integer(key, 1..=65535).and_then(|port| u16::try_from(port).ok())
+    }
+
+    /// A duration of the Gateway API.
+    pub fn duration(&self, key: &'a str) -> Option<Duration> {
+        let text = self.checked(key, values::duration)?;
+        values::milliseconds(&text.value).map(Duration::from_millis)
     }
 
     /// A switch.

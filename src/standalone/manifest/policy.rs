@@ -1,10 +1,16 @@
 //! BackendTrafficPolicy and BackendSecurityPolicy, as far as they mean something here; GatewayConfig's costs.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::ai_gateway_route::costs;
+use super::http_route::{ATTEMPTS, TRIGGERS};
 use super::map::Map;
-use super::{Meta, Object, values};
+use super::route::CostRule;
+use super::{Meta, Object, rates, values};
 use crate::config::Located;
 use crate::config::problem::Position;
+use crate::standalone::topology::{RateRule, Retry};
 
 /// The metadata in which costs are.
 pub const COST_NAMESPACE: &str = "io.envoy.ai_gateway";
@@ -16,10 +22,16 @@ pub struct BackendTrafficPolicy {
     pub meta: Meta,
     /// What it is for.
     pub targets: Vec<Target>,
-    /// Where it limits rates, if it does.
-    pub limits: Option<Position>,
+    /// Its rules of rates; the index is that among all rules of its block.
+    pub rates: Vec<Arc<RateRule>>,
     /// Metadata that its costs are read from.
     pub costs: Vec<Cost>,
+    /// What is tried again.
+    pub retry: Option<Retry>,
+    /// Longest request.
+    pub request: Option<Duration>,
+    /// Longest pause of an answer.
+    pub stream_idle: Option<Duration>,
 }
 
 /// An object that a policy is for.
@@ -33,6 +45,8 @@ pub struct Target {
     pub kind: String,
     /// Its name.
     pub name: String,
+    /// The rule or the listener, if it is for one only.
+    pub section: Option<String>,
 }
 
 /// Metadata that a limit counts by.
@@ -46,17 +60,18 @@ pub struct Cost {
     pub key: Located<String>,
 }
 
-fn targets(spec: &Map<'_>) -> Vec<Target> {
+/// Reads what a policy is for.
+pub(super) fn targets(spec: &Map<'_>) -> Vec<Target> {
     let mut maps = spec.maps("targetRefs", 16);
     maps.extend(spec.map("targetRef"));
     let targets = maps.into_iter().filter_map(|map| {
         map.checked("group", values::group);
         let kind = map.required_checked("kind", values::kind);
         let name = map.required_checked("name", values::name);
-        map.text("sectionName");
+        let section = map.text("sectionName").map(|section| section.value);
         let (at, path) = (map.at, map.path.clone());
         map.finish();
-        Some(Target { at, path, kind: kind?.value, name: name?.value })
+        Some(Target { at, path, kind: kind?.value, name: name?.value, section })
     });
     targets.collect()
 }
@@ -68,33 +83,24 @@ pub fn read_traffic(top: &Map<'_>, meta: Meta) -> Option<Object> {
         spec.lacks("targetRefs");
     }
     let targets = targets(&spec);
-    let (mut all, mut limits) = (Vec::new(), None);
+    let (mut costs, mut rates) = (Vec::new(), Vec::new());
     if let Some(map) = spec.map("rateLimit") {
-        limits = Some(map.at);
-        let kind = map.choice("type", &["Global", "Local"]).map(|kind| kind.value);
-        for (key, word) in [("global", "Global"), ("local", "Local")] {
-            if kind == Some(word) && !map.has(key) {
-                map.lacks(key);
-            }
-            let Some(block) = map.map(key) else { continue };
-            for rule in block.maps("rules", 256) {
-                read_limit(&rule, word == "Local", &mut all);
-                rule.finish();
-            }
-            block.pass(&["shared"]);
-            block.finish();
-        }
+        rates = rates::read(&map, &meta.full_name(), &mut costs);
         map.finish();
     }
-    spec.ignore(&[
-        "retry",
-        "timeout",
-        "targetSelectors",
-        "mergeType",
-        "loadBalancer",
-        "healthCheck",
-        "proxyProtocol",
-    ]);
+    let retry = retry(&spec);
+    let (mut request, mut stream_idle) = (None, None);
+    if let Some(map) = spec.map("timeout") {
+        if let Some(http) = map.map("http") {
+            request = http.duration("requestTimeout");
+            stream_idle = http.duration("streamIdleTimeout");
+            http.ignore(&["maxStreamDuration", "connectionIdleTimeout", "maxConnectionDuration"]);
+            http.finish();
+        }
+        map.ignore(&["tcp"]);
+        map.finish();
+    }
+    spec.ignore(&["targetSelectors", "mergeType", "loadBalancer", "healthCheck", "proxyProtocol"]);
     spec.ignore(&[
         "circuitBreaker",
         "faultInjection",
@@ -113,60 +119,74 @@ pub fn read_traffic(top: &Map<'_>, meta: Meta) -> Option<Object> {
         "requestBuffer",
     ]);
     spec.finish();
-    Some(Object::TrafficPolicy(BackendTrafficPolicy { meta, targets, limits, costs: all }))
+    Some(Object::TrafficPolicy(BackendTrafficPolicy {
+        meta,
+        targets,
+        rates,
+        costs,
+        retry,
+        request,
+        stream_idle,
+    }))
 }
 
-fn read_limit(rule: &Map<'_>, is_local: bool, all: &mut Vec<Cost>) {
-    for selector in rule.maps("clientSelectors", 8) {
-        for header in selector.maps("headers", 16) {
-            let kind = header.choice("type", &["Exact", "RegularExpression", "Distinct"]);
-            header.required_checked("name", values::header_name);
-            let is_regex = kind.is_some_and(|kind| kind.value == "RegularExpression");
-            header.checked("value", if is_regex { values::regex } else { values::anything });
-            header.boolean("invert");
-            header.finish();
-        }
-        selector.pass(&["methods", "path", "sourceCIDR", "queryParams"]);
-        selector.finish();
-    }
-    if let Some(limit) = rule.required_map("limit") {
-        if !limit.has("requests") {
-            limit.lacks("requests");
-        }
-        limit.integer("requests", 0..=i64::from(u32::MAX));
-        if !limit.has("unit") {
-            limit.lacks("unit");
-        }
-        limit.choice("unit", &["Second", "Minute", "Hour", "Day", "Week", "Month", "Year"]);
-        limit.finish();
-    }
-    if let Some(cost) = rule.map("cost") {
-        for key in ["request", "response"] {
-            let Some(map) = cost.map(key) else { continue };
-            all.extend(read_cost(&map));
-            map.finish();
-        }
-        if is_local && cost.has("response") {
-            cost.error("response", "a local limit cannot count by answers; use `type: Global`");
-        }
-        cost.finish();
-    }
-    rule.boolean("shared");
-    rule.boolean("shadowMode");
-    rule.text("name");
+/// One of the conditions that a policy may name.
+fn trigger(text: &str) -> Result<(), String> {
+    const KNOWN: [&str; 13] = [
+        "5xx",
+        "gateway-error",
+        "reset",
+        "reset-before-request",
+        "connect-failure",
+        "retriable-4xx",
+        "refused-stream",
+        "retriable-status-codes",
+        "cancelled",
+        "deadline-exceeded",
+        "internal",
+        "resource-exhausted",
+        "unavailable",
+    ];
+    if KNOWN.contains(&text) { Ok(()) } else { Err(format!("one of {}", KNOWN.join(", "))) }
 }
 
-fn read_cost(map: &Map<'_>) -> Option<Cost> {
-    if !map.has("from") {
-        map.lacks("from");
+fn retry(spec: &Map<'_>) -> Option<Retry> {
+    let map = spec.map("retry")?;
+    let attempts = map.integer("numRetries", 0..=i64::from(i32::MAX));
+    map.ignore(&["numAttemptsPerPriority"]);
+    let (mut per_try, mut backoff) = (None, None);
+    if let Some(inner) = map.map("perRetry") {
+        per_try = inner.duration("timeout");
+        if let Some(waits) = inner.map("backOff") {
+            let (first, longest) = (waits.duration("baseInterval"), waits.duration("maxInterval"));
+            backoff = first.map(|first| (first, longest.unwrap_or(first * 10).max(first)));
+            waits.finish();
+        }
+        inner.finish();
     }
-    map.choice("from", &["Number", "Metadata"]);
-    map.integer("number", 0..=i64::from(u32::MAX));
-    let inner = map.map("metadata")?;
-    let (namespace, key) = (inner.required("namespace"), inner.required("key"));
-    let path = inner.path.clone();
-    inner.finish();
-    Some(Cost { path, namespace: namespace?, key: key? })
+    let (mut on, mut statuses) = (Vec::new(), Vec::new());
+    if let Some(inner) = map.map("retryOn") {
+        on = inner.texts("triggers", 16, trigger).into_iter().map(|trigger| trigger.value).collect();
+        for (path, node) in inner.items("httpStatusCodes", 100) {
+            match node.whole_number().filter(|code| (100..=599).contains(code)) {
+                Some(code) => statuses.extend(u16::try_from(code).ok()),
+                None => inner.log().error(node.at, format!("{path}: expected a status from 100 to 599")),
+            }
+        }
+        inner.finish();
+    }
+    map.finish();
+    if !statuses.is_empty() && !on.is_empty() && !on.iter().any(|it| it == "retriable-status-codes") {
+        on.push("retriable-status-codes".to_owned());
+    }
+    if on.is_empty() {
+        on = TRIGGERS.map(str::to_owned).to_vec();
+        if statuses.is_empty() {
+            statuses.push(503);
+        }
+    }
+    let attempts = attempts.and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(ATTEMPTS);
+    Some(Retry { attempts, on, statuses, per_try, backoff })
 }
 
 /// Credentials for backends.
@@ -176,13 +196,24 @@ pub struct BackendSecurityPolicy {
     pub meta: Meta,
     /// What it is for.
     pub targets: Vec<Target>,
+    /// The Secret of an API key, if that is what it gives: namespace and name.
+    pub secret: Option<(Option<String>, String)>,
 }
 
-/// Reads a BackendSecurityPolicy, as far as to say that nothing is done with it.
+/// Reads a BackendSecurityPolicy; of its types only `APIKey` is done.
 pub fn read_security(top: &Map<'_>, meta: Meta) -> Option<Object> {
     let spec = top.required_map("spec")?;
     let targets = targets(&spec);
-    Some(Object::SecurityPolicy(BackendSecurityPolicy { meta, targets }))
+    let kind = spec.text("type");
+    let mut secret = None;
+    if kind.is_some_and(|kind| kind.value == "APIKey")
+        && let Some(inner) = spec.required_map("apiKey").and_then(|map| map.required_map("secretRef"))
+    {
+        let name = inner.required_checked("name", values::name);
+        let namespace = inner.checked("namespace", values::namespace).map(|namespace| namespace.value);
+        secret = name.map(|name| (namespace, name.value));
+    }
+    Some(Object::SecurityPolicy(BackendSecurityPolicy { meta, targets, secret }))
 }
 
 /// What holds for all routes of a gateway.
@@ -191,7 +222,7 @@ pub struct GatewayConfig {
     /// Its name, and where it is.
     pub meta: Meta,
     /// Keys under which the tokens of answers are left.
-    pub costs: Vec<Located<String>>,
+    pub costs: Vec<CostRule>,
 }
 
 /// Reads a GatewayConfig.

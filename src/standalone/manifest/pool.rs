@@ -1,4 +1,4 @@
-//! InferencePool in both versions, InferenceObjective, InferenceModel.
+//! InferencePool in both versions.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,10 @@ use super::{Meta, Object, values};
 use crate::config::Located;
 use crate::config::problem::Position;
 use crate::discovery::kube::kinds::{OLDER_GROUP, POOL_GROUP};
+use crate::standalone::topology::BodyMode;
 
 /// The port of a picker whose port is not given.
-const PICKER_PORT: u16 = 9002;
+pub const PICKER_PORT: u16 = 9002;
 
 /// Annotations that say how bodies are sent to the picker, with their values; the first is the default.
 const ANNOTATIONS: [(&str, [&str; 2]); 2] =
@@ -29,8 +30,27 @@ pub struct InferencePool {
     pub selector: BTreeMap<String, Located<String>>,
     /// Ports of its members.
     pub ports: Vec<u16>,
+    /// Whether they speak HTTP/2 without TLS.
+    pub is_h2c: bool,
     /// Its picker.
     pub picker: Option<Picker>,
+}
+
+impl InferencePool {
+    /// How bodies are sent to the picker.
+    pub fn body_mode(&self) -> BodyMode {
+        if self.says("processing-body-mode", "buffered") { BodyMode::Buffered } else { BodyMode::Duplex }
+    }
+
+    /// Whether the picker may change that.
+    pub fn allows_mode_override(&self) -> bool {
+        self.says("allow-mode-override", "true")
+    }
+
+    fn says(&self, key: &str, value: &str) -> bool {
+        let found = self.meta.annotations.get(&format!("{ANNOTATION_PREFIX}{key}"));
+        found.is_some_and(|found| found.value == value)
+    }
 }
 
 /// The service that picks.
@@ -44,6 +64,8 @@ pub struct Picker {
     pub name: String,
     /// Its port.
     pub port: u16,
+    /// Whether requests go on without it.
+    pub fail_open: bool,
 }
 
 /// Reads one of `inference.networking.k8s.io`.
@@ -87,7 +109,8 @@ pub fn read(top: &Map<'_>, meta: Meta) -> Option<Object> {
         }
         map.finish();
     }
-    spec.choice("appProtocol", &["http", "kubernetes.io/h2c"]);
+    let protocol = spec.choice("appProtocol", &["http", "kubernetes.io/h2c"]);
+    let is_h2c = protocol.is_some_and(|protocol| protocol.value == "kubernetes.io/h2c");
     let picker = spec.map("endpointPickerRef").and_then(|map| {
         let port = map.map("port").and_then(|port| {
             let number = port.port("number");
@@ -97,7 +120,7 @@ pub fn read(top: &Map<'_>, meta: Meta) -> Option<Object> {
         read_picker(&map, "port", port)
     });
     spec.finish();
-    Some(Object::InferencePool(InferencePool { meta, group: POOL_GROUP, selector, ports, picker }))
+    Some(Object::InferencePool(InferencePool { meta, group: POOL_GROUP, selector, ports, is_h2c, picker }))
 }
 
 /// Reads one of `inference.networking.x-k8s.io`.
@@ -109,7 +132,12 @@ pub fn read_older(top: &Map<'_>, meta: Meta) -> Option<Object> {
     if spec.has("targetPorts") {
         spec.error("targetPorts", newer);
     } else if !spec.has("targetPortNumber") {
-        spec.lacks("targetPortNumber");
+        // A page of an old version shows a pool like this, whose members have ports of their own.
+        if spec.log().is_page {
+            spec.warning("targetPortNumber", "it is missing; the members' own ports are taken");
+        } else {
+            spec.lacks("targetPortNumber");
+        }
     }
     if spec.has("endpointPickerRef") {
         spec.error("endpointPickerRef", "this is how v1 writes it; in v1alpha2 it is `extensionRef`");
@@ -130,7 +158,8 @@ pub fn read_older(top: &Map<'_>, meta: Meta) -> Option<Object> {
         read_picker(&map, "portNumber", port)
     });
     spec.finish();
-    Some(Object::InferencePool(InferencePool { meta, group: OLDER_GROUP, selector, ports, picker }))
+    let (group, is_h2c) = (OLDER_GROUP, false);
+    Some(Object::InferencePool(InferencePool { meta, group, selector, ports, is_h2c, picker }))
 }
 
 fn tell_selector(spec: &Map<'_>, n_labels: usize) {
@@ -145,7 +174,8 @@ fn read_picker(map: &Map<'_>, port_key: &'static str, port: Option<u16>) -> Opti
     let group = map.checked("group", values::group).map_or_else(String::new, |group| group.value);
     let kind = map.checked("kind", values::kind).map_or_else(|| "Service".to_owned(), |kind| kind.value);
     let name = map.required_checked("name", values::name);
-    map.choice("failureMode", &["FailOpen", "FailClose"]);
+    let mode = map.choice("failureMode", &["FailOpen", "FailClose"]);
+    let fail_open = mode.is_some_and(|mode| mode.value == "FailOpen");
     if !group.is_empty() || kind != "Service" {
         map.error("kind", "expected `Service` of the core group");
     }
@@ -157,7 +187,7 @@ fn read_picker(map: &Map<'_>, port_key: &'static str, port: Option<u16>) -> Opti
     }
     map.pass(&[port_key]);
     let (at, path) = (map.at, map.path_of("name"));
-    Some(Picker { at, path, name: name?.value, port: port.unwrap_or(PICKER_PORT) })
+    Some(Picker { at, path, name: name?.value, port: port.unwrap_or(PICKER_PORT), fail_open })
 }
 
 fn tell_annotations(top: &Map<'_>, meta: &Meta) {
@@ -181,66 +211,4 @@ fn tell_annotations(top: &Map<'_>, meta: &Meta) {
 pub fn is_pool_annotation(key: &str) -> bool {
     key.strip_prefix(ANNOTATION_PREFIX)
         .is_some_and(|short| ANNOTATIONS.iter().any(|(known, _)| *known == short))
-}
-
-/// What requests to a pool are worth.
-#[derive(Debug)]
-pub struct InferenceObjective {
-    /// Its name, and where it is.
-    pub meta: Meta,
-    /// The pool.
-    pub pool: Option<Located<String>>,
-}
-
-/// Reads an objective.
-pub fn read_objective(top: &Map<'_>, meta: Meta) -> Option<Object> {
-    let spec = top.required_map("spec")?;
-    spec.integer("priority", i64::from(i32::MIN)..=i64::from(i32::MAX));
-    let pool = pool_ref(&spec);
-    spec.finish();
-    Some(Object::InferenceObjective(InferenceObjective { meta, pool }))
-}
-
-fn pool_ref(spec: &Map<'_>) -> Option<Located<String>> {
-    let map = spec.required_map("poolRef")?;
-    map.choice("group", &[POOL_GROUP, OLDER_GROUP]);
-    map.choice("kind", &["InferencePool"]);
-    let name = map.required_checked("name", values::name);
-    map.finish();
-    name
-}
-
-/// A model of a pool, as versions before v1 had it.
-#[derive(Debug)]
-pub struct InferenceModel {
-    /// Its name, and where it is.
-    pub meta: Meta,
-    /// The model that clients ask for.
-    pub model: Option<Located<String>>,
-    /// The pool.
-    pub pool: Option<Located<String>>,
-}
-
-/// Reads a model.
-pub fn read_model(top: &Map<'_>, meta: Meta) -> Option<Object> {
-    let spec = top.required_map("spec")?;
-    let model = spec.required_checked("modelName", values::anything);
-    if model.as_ref().is_some_and(|model| model.value.len() > 256) {
-        spec.error("modelName", "expected at most 256 characters");
-    }
-    spec.choice("criticality", &["Critical", "Standard", "Sheddable"]);
-    let targets = spec.maps("targetModels", 10);
-    let (n_targets, mut n_weights) = (targets.len(), 0);
-    for map in targets {
-        map.required_checked("name", values::anything);
-        n_weights += usize::from(map.has("weight"));
-        map.integer("weight", 1..=1_000_000);
-        map.finish();
-    }
-    if n_weights != 0 && n_weights != n_targets {
-        spec.error("targetModels", "expected weights on all of them or on none");
-    }
-    let pool = pool_ref(&spec);
-    spec.finish();
-    Some(Object::InferenceModel(InferenceModel { meta, model, pool }))
 }

@@ -7,6 +7,7 @@ use super::map::Map;
 use super::values;
 use crate::config::Located;
 use crate::config::problem::Position;
+use crate::standalone::topology::{Cost, Edits, Limits, Redirect};
 
 /// Group of Gateway and its routes.
 pub const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
@@ -27,8 +28,19 @@ pub struct Route {
     pub hostnames: Vec<Located<String>>,
     /// Its rules, in order.
     pub rules: Vec<Rule>,
-    /// Keys under which it leaves the tokens of answers.
-    pub costs: Vec<Located<String>>,
+    /// What it tells of answers.
+    pub costs: Vec<CostRule>,
+}
+
+/// One of a route's costs.
+#[derive(Debug)]
+pub struct CostRule {
+    /// Where it is written.
+    pub at: Position,
+    /// Its path in the object.
+    pub path: String,
+    /// The cost.
+    pub cost: Cost,
 }
 
 /// A gateway, or one listener of it.
@@ -59,14 +71,37 @@ pub struct Rule {
     pub at: Position,
     /// Its path in the route.
     pub path: String,
+    /// Its name, if it has one.
+    pub name: Option<String>,
     /// Which requests it is for; never empty.
     pub matches: Vec<Match>,
     /// Where they go.
     pub backends: Vec<BackendRef>,
     /// What is done instead of or before that.
     pub action: Action,
-    /// How long an answer may take, as written; `None` is Envoy's default.
-    pub timeout: Option<String>,
+    /// What is changed in requests and answers.
+    pub edits: Edits,
+    /// How long an answer may take, and what is tried again.
+    pub limits: Limits,
+    /// Who owns its models, and when they were made, as `/v1/models` tells it.
+    pub models: (Option<String>, Option<i64>),
+}
+
+impl Rule {
+    /// A rule for all requests that does nothing with them.
+    pub fn plain(at: Position, path: String) -> Self {
+        Self {
+            at,
+            path,
+            name: None,
+            matches: vec![Match::any()],
+            backends: Vec::new(),
+            action: Action::Forward,
+            edits: Edits::default(),
+            limits: Limits::default(),
+            models: (None, None),
+        }
+    }
 }
 
 /// What a rule does.
@@ -74,8 +109,8 @@ pub struct Rule {
 pub enum Action {
     /// It sends requests to its backends.
     Forward,
-    /// It answers with a redirect of this status.
-    Redirect(u16),
+    /// It redirects them.
+    Redirect(Redirect),
     /// It answers 500, because a filter cannot be done.
     Fail(String),
 }
@@ -178,6 +213,34 @@ pub struct BackendRef {
     pub port: Option<u16>,
     /// Its share among the rule's backends.
     pub weight: u32,
+    /// Those of the lowest priority come first.
+    pub priority: u32,
+    /// The model that it is asked for, if not the request's own.
+    pub model: Option<String>,
+    /// What is changed for it alone.
+    pub edits: Edits,
+    /// Why it cannot be used, whatever it is.
+    pub refused: Option<String>,
+}
+
+impl BackendRef {
+    /// One of no group and kind.
+    pub fn plain(at: Position, path: String, name: String) -> Self {
+        Self {
+            at,
+            path,
+            group: None,
+            kind: String::new(),
+            name,
+            namespace: None,
+            port: None,
+            weight: 1,
+            priority: 0,
+            model: None,
+            edits: Edits::default(),
+            refused: None,
+        }
+    }
 }
 
 /// Reads `parentRefs`.
@@ -232,20 +295,18 @@ pub fn value_matches(map: &Map<'_>, key: &'static str) -> Vec<ValueMatch> {
     matches
 }
 
-/// Reads `timeouts`: the one for the whole request.
-pub fn timeout(rule: &Map<'_>) -> Option<String> {
-    let map = rule.map("timeouts")?;
-    let request = map.checked("request", values::duration);
-    let backend = map.checked("backendRequest", values::duration);
-    let of =
-        |text: &Option<Located<String>>| text.as_ref().and_then(|text| values::milliseconds(&text.value));
-    if let (Some(request @ 1..), Some(backend)) = (of(&request), of(&backend))
+/// Reads `timeouts`.
+pub fn timeouts(rule: &Map<'_>) -> Limits {
+    let Some(map) = rule.map("timeouts") else { return Limits::default() };
+    let (request, backend_request) = (map.duration("request"), map.duration("backendRequest"));
+    if let (Some(request), Some(backend)) = (request, backend_request)
         && backend > request
+        && !request.is_zero()
     {
         map.error("backendRequest", "expected no more than `request`, unless that is `0s`");
     }
     map.finish();
-    request.or(backend).map(|text| text.value)
+    Limits { request, backend_request, ..Limits::default() }
 }
 
 /// Tells names of rules that stand twice, or that are reserved.

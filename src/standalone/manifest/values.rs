@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 /// A DNS subdomain, as objects and listeners are named.
 pub fn name(text: &str) -> Result<(), String> {
     if (1..=253).contains(&text.len()) && text.split('.').all(is_label) {
@@ -86,6 +88,25 @@ pub fn milliseconds(text: &str) -> Option<u64> {
         (total, parts, rest) = (total + number.parse::<u64>().ok()? * unit, parts + 1, behind);
     }
     (1..=4).contains(&parts).then_some(total)
+}
+
+/// Seconds since 1970 of a time that [`timestamp`] takes.
+pub fn seconds(text: &str) -> Option<i64> {
+    let time: Option<Time> = serde_json::from_value(serde_json::Value::String(text.to_owned())).ok();
+    time.map(|time| time.0.as_second())
+}
+
+/// A header's value: one line of text.
+pub fn header_value(text: &str) -> Result<(), String> {
+    if text.len() <= 4096 && !text.chars().any(|c| c.is_control() && c != '\t') {
+        return Ok(());
+    }
+    Err("one line of text, at most 4096 bytes".to_owned())
+}
+
+/// What a path becomes; it may be empty.
+pub fn path_value(text: &str) -> Result<(), String> {
+    if text.is_empty() { Ok(()) } else { path(text) }
 }
 
 /// A duration.

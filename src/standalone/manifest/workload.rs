@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::map::Map;
+use super::server::Server;
 use super::{Meta, Object};
 use crate::config::Located;
 use crate::config::node::Value;
@@ -19,10 +20,31 @@ pub struct Service {
     pub meta: Meta,
     /// Labels of its pods.
     pub selector: Texts,
-    /// Its ports.
-    pub ports: Vec<u16>,
+    /// Its ports, and what each is called at the pods.
+    pub ports: Vec<(u16, TargetPort)>,
     /// Whether it is another name for a host.
     pub is_external: bool,
+}
+
+impl Service {
+    /// Whether it has this port.
+    pub fn has_port(&self, port: u16) -> bool {
+        self.ports.iter().any(|(known, _)| *known == port)
+    }
+
+    /// Its ports, for messages.
+    pub fn shown_ports(&self) -> String {
+        self.ports.iter().map(|(port, _)| port.to_string()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A port of pods.
+#[derive(Debug)]
+pub enum TargetPort {
+    /// Its number.
+    Number(u16),
+    /// The name of a container's port.
+    Name(String),
 }
 
 /// Reads a Service.
@@ -37,7 +59,13 @@ pub fn read_service(top: &Map<'_>, meta: Meta) -> Option<Object> {
             if !map.has("port") {
                 map.lacks("port");
             }
-            map.port("port")
+            let port = map.port("port")?;
+            let target = match map.node("targetPort").map(|node| &node.value) {
+                Some(Value::String(name)) => TargetPort::Name(name.clone()),
+                Some(_) => TargetPort::Number(map.port("targetPort")?),
+                None => TargetPort::Number(port),
+            };
+            Some((port, target))
         })
         .collect();
     Some(Object::Service(Service { meta, selector, ports, is_external }))
@@ -105,8 +133,14 @@ pub struct Workload {
     pub meta: Meta,
     /// Labels of its pods.
     pub labels: Texts,
+    /// How many pods.
+    pub replicas: u16,
     /// How it starts a picker, if it does.
     pub picker: Option<Start>,
+    /// What its first container serves.
+    pub server: Server,
+    /// Named ports of its containers.
+    pub named_ports: Vec<(String, u16)>,
 }
 
 /// How a picker is started.
@@ -134,45 +168,79 @@ pub enum Config {
 /// Reads a Deployment, StatefulSet or DaemonSet.
 pub fn read_workload(top: &Map<'_>, meta: Meta) -> Option<Object> {
     let spec = top.required_map("spec")?;
+    let replicas = spec.integer("replicas", 0..=i64::from(u16::MAX));
     let template = spec.required_map("template")?;
     let labels = template.map("metadata").map_or_else(Texts::new, |metadata| metadata.labels("labels"));
-    let picker = template.map("spec").and_then(|pod| start(&pod));
-    Some(Object::Workload(Workload { meta, labels, picker }))
+    let replicas = replicas.and_then(|replicas| u16::try_from(replicas).ok()).unwrap_or(1);
+    Some(Object::Workload(read_pods(meta, labels, replicas, template.map("spec").as_ref())))
 }
 
 /// Reads a Pod.
 pub fn read_pod(top: &Map<'_>, meta: Meta) -> Option<Object> {
     let spec = top.required_map("spec")?;
     let labels = meta.labels.clone();
-    Some(Object::Workload(Workload { meta, labels, picker: start(&spec) }))
+    Some(Object::Workload(read_pods(meta, labels, 1, Some(&spec))))
 }
 
-fn start(pod: &Map<'_>) -> Option<Start> {
-    pod.maps("containers", usize::MAX).iter().find_map(|container| {
-        let mut words = Vec::new();
-        for key in ["command", "args"] {
-            let items = container.items(key, usize::MAX).into_iter();
-            let told = items.filter_map(|(path, node)| {
-                if let Value::String(word) = &node.value {
-                    return Some((word.clone(), node.at));
-                }
-                let found = node.describe();
-                let log = container.log();
-                log.error(node.at, format!("{path}: expected a string, found {found}; quote the value"));
-                None
-            });
-            words.extend(told);
+fn read_pods(meta: Meta, labels: Texts, replicas: u16, pod: Option<&Map<'_>>) -> Workload {
+    let containers: Vec<_> = pod.map_or_else(Vec::new, |pod| {
+        pod.maps("containers", usize::MAX).into_iter().map(|map| (words(&map), map)).collect()
+    });
+    let picker = pod.and_then(|pod| containers.iter().find_map(|(words, map)| start(pod, map, words)));
+    let (mut servers, mut named_ports) = (Vec::new(), Vec::new());
+    for (words, container) in &containers {
+        let words: Vec<&str> = words.iter().map(|(word, _)| word.as_str()).collect();
+        servers.push(Server::read(&words, &variables(container)));
+        for port in container.maps("ports", usize::MAX) {
+            let (name, number) = (port.text("name"), port.port("containerPort"));
+            named_ports.extend(name.zip(number).map(|(name, number)| (name.value, number)));
         }
-        let file = flag(&words, "config-file", "configFile");
-        let text = flag(&words, "config-text", "configText");
-        let pool = flag(&words, "pool-name", "poolName");
-        if file.is_none() && text.is_none() && pool.is_none() {
-            return None;
-        }
-        let config = file.filter(|file| !file.value.is_empty()).map(|file| mounted(pod, container, file));
-        let config = config.or_else(|| text.filter(|text| !text.value.is_empty()).map(Config::Text));
-        Some(Start { pool, namespace: flag(&words, "pool-namespace", "poolNamespace"), config })
-    })
+    }
+    // A sidecar may stand before the model server.
+    let at = servers.iter().position(|server| !server.models.is_empty()).unwrap_or(0);
+    let server = servers.into_iter().nth(at).unwrap_or_default();
+    Workload { meta, labels, replicas, picker, server, named_ports }
+}
+
+/// Variables of a container that have a plain value.
+fn variables(container: &Map<'_>) -> Vec<(String, String)> {
+    let variables = container.maps("env", usize::MAX).into_iter().filter_map(|map| {
+        let is_plain = map.node("value").is_some_and(|node| matches!(node.value, Value::String(_)));
+        let value = if is_plain { map.text("value") } else { None };
+        Some((map.text("name")?.value, value?.value))
+    });
+    variables.collect()
+}
+
+/// The command line of a container.
+fn words(container: &Map<'_>) -> Vec<(String, Position)> {
+    let mut words = Vec::new();
+    for key in ["command", "args"] {
+        let items = container.items(key, usize::MAX).into_iter();
+        let told = items.filter_map(|(path, node)| {
+            if let Value::String(word) = &node.value {
+                return Some((word.clone(), node.at));
+            }
+            let found = node.describe();
+            let log = container.log();
+            log.error(node.at, format!("{path}: expected a string, found {found}; quote the value"));
+            None
+        });
+        words.extend(told);
+    }
+    words
+}
+
+fn start(pod: &Map<'_>, container: &Map<'_>, words: &[(String, Position)]) -> Option<Start> {
+    let file = flag(words, "config-file", "configFile");
+    let text = flag(words, "config-text", "configText");
+    let pool = flag(words, "pool-name", "poolName");
+    if file.is_none() && text.is_none() && pool.is_none() {
+        return None;
+    }
+    let config = file.filter(|file| !file.value.is_empty()).map(|file| mounted(pod, container, file));
+    let config = config.or_else(|| text.filter(|text| !text.value.is_empty()).map(Config::Text));
+    Some(Start { pool, namespace: flag(words, "pool-namespace", "poolNamespace"), config })
 }
 
 /// A flag's value, in the same word behind `=` or in the next one; the last counts.

@@ -14,9 +14,9 @@ type Refusal = (&'static str, String);
 /// A listener's number, and its hosts for a route.
 pub(super) type Places = Vec<(usize, Vec<String>)>;
 
-impl Resolver<'_> {
+impl<'o> Resolver<'o> {
     /// Attaches a route wherever it is taken.
-    pub(super) fn route(&mut self, route: &Route) {
+    pub(super) fn route(&mut self, route: &'o Route) {
         let id = route.meta.id();
         self.annotations(route, &id);
         if route.parents.is_empty() {
@@ -28,12 +28,14 @@ impl Resolver<'_> {
             let message = format!("spec.parentRefs: without a gateway it serves nothing{hint}");
             self.findings.tell(Level::Warning, route.meta.place, &id, message);
         }
-        let mut taken: Vec<(&Gateway, Places)> = Vec::new();
+        let mut taken: Vec<(&'o Gateway, Places)> = Vec::new();
         let mut refused: Vec<(&ParentRef, Refusal)> = Vec::new();
         for parent in &route.parents {
             match self.parent(route, parent) {
                 Ok((gateway, places)) => {
-                    self.condition(&id, &gateway.meta.id(), "Accepted", "Accepted");
+                    let is_broken = self.objects.broken.contains(&id);
+                    let reason = if is_broken { "UnsupportedValue" } else { "Accepted" };
+                    self.condition(&id, &gateway.meta.id(), "Accepted", reason);
                     taken.push((gateway, places));
                 }
                 Err(refusal) => refused.push((parent, refusal)),
@@ -127,12 +129,16 @@ impl<'o> Resolver<'o> {
         let is_from = match &listener.from {
             From::All => true,
             From::Same => *namespace == gateway.meta.namespace,
-            From::Selector(labels) => {
+            From::Selector(labels, expressions) => {
                 let found = self.objects.namespaces.get(&(String::new(), namespace.clone()));
                 found.is_some_and(|found| {
-                    labels.iter().all(|(key, value)| {
-                        found.meta.labels.get(key).is_some_and(|own| own.value == value.value)
-                    })
+                    let own = |key: &str| match found.meta.labels.get(key) {
+                        Some(own) => Some(own.value.as_str()),
+                        // Every namespace has this label.
+                        None => (key == "kubernetes.io/metadata.name").then_some(namespace.as_str()),
+                    };
+                    labels.iter().all(|(key, value)| own(key) == Some(value.value.as_str()))
+                        && expressions.iter().all(|expression| expression.holds(own(&expression.key)))
                 })
             }
         };

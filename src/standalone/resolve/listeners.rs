@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::Resolver;
 use super::refs::Referrer;
-use crate::config::Located;
+use super::{Resolver, secrets};
 use crate::standalone::finding::Level;
 use crate::standalone::manifest::gateway::{CONTROLLER, CertificateRef, Gateway, Listener};
-use crate::standalone::manifest::workload::Secret;
-use crate::tls::material;
 
 impl Resolver<'_> {
     /// Looks at all listeners of all gateways.
@@ -33,13 +30,39 @@ impl Resolver<'_> {
                 self.findings.tell(Level::Error, gateway.meta.place, &id, message);
             }
             let all = n_serving == gateway.listeners.len();
-            self.condition(&id, "", "Accepted", if all { "Accepted" } else { "ListenersNotValid" });
+            let reason = match (objects.broken.contains(&id), all) {
+                (true, _) => "Invalid",
+                (false, true) => "Accepted",
+                (false, false) => "ListenersNotValid",
+            };
+            self.condition(&id, "", "Accepted", reason);
             self.condition(&id, "", "Programmed", if n_serving > 0 { "Programmed" } else { "Invalid" });
         }
+        self.tell_shared_ports();
         for class in objects.classes.values() {
             let id = class.meta.id();
             let is_ours = class.controller.value == CONTROLLER;
             self.condition(&id, "", "Accepted", if is_ours { "Accepted" } else { "Pending" });
+        }
+    }
+
+    /// Gateways have an address each in a cluster, and one for all here.
+    fn tell_shared_ports(&mut self) {
+        let objects = self.objects;
+        let mut first: BTreeMap<u16, &Gateway> = BTreeMap::new();
+        for (namespace, name, n) in self.serving.clone() {
+            let Some(gateway) = objects.gateways.get(&(namespace, name)) else { continue };
+            let listener = &gateway.listeners[n];
+            let other = *first.entry(listener.port).or_insert(gateway);
+            if !std::ptr::eq(other, gateway) {
+                let message = format!(
+                    "{}: port {} is that of {}, too; where both have one address, one needs another port",
+                    listener.path,
+                    listener.port,
+                    other.meta.id()
+                );
+                self.findings.tell(Level::Warning, gateway.meta.at(listener.at), &gateway.meta.id(), message);
+            }
         }
     }
 
@@ -114,7 +137,7 @@ impl Resolver<'_> {
         reason == "ResolvedRefs" && has_certificate
     }
 
-    fn certificate(&self, gateway: &Gateway, to: &CertificateRef) -> Result<(), (&'static str, String)> {
+    fn certificate(&mut self, gateway: &Gateway, to: &CertificateRef) -> Result<(), (&'static str, String)> {
         let namespace = to.namespace.as_ref().unwrap_or(&gateway.meta.namespace);
         let from = Referrer::of(&gateway.meta);
         self.permit(from, ("", "Secret"), (namespace, &to.name))
@@ -123,67 +146,12 @@ impl Resolver<'_> {
         let secret = self.objects.secrets.get(&(namespace.clone(), to.name.clone()));
         let secret =
             secret.ok_or_else(|| invalid(format!("Secret {namespace}/{} not found; add it", to.name)))?;
-        check(secret).map_err(|why| invalid(format!("Secret {namespace}/{}: {why}", to.name)))
-    }
-}
-
-/// Whether a Secret holds a certificate and its key; never quotes it.
-fn check(secret: &Secret) -> Result<(), String> {
-    if secret.kind != "kubernetes.io/tls" {
-        return Err(format!("expected type `kubernetes.io/tls`, found `{}`", secret.kind));
-    }
-    let (certificate, key) = (text(secret, "tls.crt")?, text(secret, "tls.key")?);
-    material::check_pair(&certificate, &key).map_err(|error| error.to_string())
-}
-
-fn text(secret: &Secret, key: &str) -> Result<String, String> {
-    let find = |texts: &BTreeMap<String, Located<String>>| texts.get(key).map(|text| text.value.clone());
-    if let Some(plain) = find(&secret.plain) {
-        return Ok(plain);
-    }
-    let encoded = find(&secret.data).ok_or_else(|| format!("`{key}` is missing"))?;
-    let decoded = base64(&encoded).and_then(|bytes| String::from_utf8(bytes).ok());
-    decoded.ok_or_else(|| format!("expected PEM in base64 in `{key}`"))
-}
-
-/// Decodes what is under a Secret's `data`.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let (mut bytes, mut held, mut n_bits) = (Vec::new(), 0u32, 0);
-    for c in text.bytes().filter(|c| !c.is_ascii_whitespace() && *c != b'=') {
-        let value = match c {
-            b'A'..=b'Z' => c - b'A',
-            b'a'..=b'z' => c - b'a' + 26,
-            b'0'..=b'9' => c - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        held = (held << 6) | u32::from(value);
-        n_bits += 6;
-        if n_bits >= 8 {
-            n_bits -= 8;
-            bytes.push(u8::try_from((held >> n_bits) & 0xff).ok()?);
-            held &= (1 << n_bits) - 1;
+        let (certificate, ends) = secrets::certificate(secret)
+            .map_err(|why| invalid(format!("Secret {namespace}/{}: {why}", to.name)))?;
+        self.topology.certificates.insert((namespace.clone(), to.name.clone()), certificate);
+        if let Some(ends) = ends {
+            self.expiries.insert(secret.meta.id(), (secret.meta.place, ends));
         }
-    }
-    Some(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_decoded() {
-        for (text, want) in [
-            ("", Some(&b""[..])),
-            ("Zg==", Some(b"f")),
-            ("Zm8=", Some(b"fo")),
-            ("Zm9v\nYmFy", Some(b"foobar")),
-            ("+/8=", Some(&[0xfb, 0xff])),
-            ("a-b", None),
-        ] {
-            assert_eq!(base64(text).as_deref(), want, "{text:?}");
-        }
+        Ok(())
     }
 }

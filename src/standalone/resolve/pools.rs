@@ -8,13 +8,15 @@ use super::{MAX_LISTED, Resolver};
 use crate::config::problem::{Severity, shown, shown_list};
 use crate::config::{Located, build};
 use crate::standalone::finding::Level;
+use crate::standalone::manifest::model::PoolRef;
 use crate::standalone::manifest::pool::InferencePool;
-use crate::standalone::manifest::workload::{Config, Workload};
+use crate::standalone::manifest::workload::{Config, Service, Start, Workload};
+use crate::standalone::topology::BodyMode;
 
 type Labels = BTreeMap<String, Located<String>>;
 
 /// Whether `labels` have all that is selected.
-fn selects(selector: &Labels, labels: &Labels) -> bool {
+pub(super) fn selects(selector: &Labels, labels: &Labels) -> bool {
     let has = |(key, value): (&String, &Located<String>)| {
         labels.get(key).is_some_and(|own| own.value == value.value)
     };
@@ -28,14 +30,16 @@ impl Resolver<'_> {
         for pool in objects.pools.values() {
             self.members(pool);
             self.picker(pool);
+            self.modes(pool);
         }
         for workload in objects.workloads.values() {
             self.configuration(workload, types);
         }
         let bound = objects.objectives.values().map(|it| (&it.meta, &it.pool));
+        let bound = bound.chain(objects.rewrites.values().map(|it| (&it.meta, &it.pool)));
         let bound = bound.chain(objects.models.values().map(|it| (&it.meta, &it.pool)));
         for (meta, to) in bound {
-            let Some(to) = to else { continue };
+            let Some(PoolRef { name: to, .. }) = to else { continue };
             let mut pools = objects.pools.values().map(|pool| &pool.meta);
             if !pools.any(|pool| pool.namespace == meta.namespace && pool.name == to.value) {
                 let name = format!("{}/{}", meta.namespace, to.value);
@@ -52,7 +56,7 @@ impl Resolver<'_> {
         for object in self.objects.models.values() {
             let (Some(model), Some(pool)) = (&object.model, &object.pool) else { continue };
             let id = object.meta.id();
-            let key = (object.meta.namespace.as_str(), pool.value.as_str(), model.value.as_str());
+            let key = (object.meta.namespace.as_str(), pool.name.value.as_str(), model.value.as_str());
             if let Some(first) = first.get(&key) {
                 let name = shown(&model.value);
                 let message = format!("spec.modelName: {name} is that of {first}, too, which counts");
@@ -98,16 +102,13 @@ impl Resolver<'_> {
             return;
         };
         self.condition(&id, "", "ResolvedRefs", "ResolvedRefs");
-        if !service.ports.contains(&picker.port) {
-            let ports: Vec<_> = service.ports.iter().map(u16::to_string).collect();
-            let (port, ports) = (picker.port, ports.join(", "));
+        if !service.has_port(picker.port) {
+            let (port, ports) = (picker.port, service.shown_ports());
             let message =
                 format!("{}: {} has no port {port} (it has {ports})", picker.path, service.meta.id());
             self.findings.tell(Level::Warning, place, &id, message);
         }
-        let mut workloads = objects.workloads.values().filter(|it| it.meta.namespace == meta.namespace);
-        let started = workloads.find(|it| selects(&service.selector, &it.labels));
-        let Some((workload, start)) = started.and_then(|it| Some((it, it.picker.as_ref()?))) else { return };
+        let Some((workload, start)) = self.behind(service) else { return };
         let serves = start.pool.as_ref();
         let namespace = start.namespace.as_ref().map_or("default", |namespace| &namespace.value);
         if let Some(serves) = serves.filter(|it| it.value != meta.name || namespace != meta.namespace) {
@@ -118,6 +119,39 @@ impl Resolver<'_> {
             );
             let at = workload.meta.at(serves.at);
             self.findings.tell(Level::Warning, at, &workload.meta.id(), message);
+        }
+    }
+
+    /// Tells what of a pool's annotations does not do what one might think.
+    fn modes(&mut self, pool: &InferencePool) {
+        let is_buffered = pool.body_mode() == BodyMode::Buffered;
+        let fails_open = pool.picker.as_ref().is_some_and(|picker| picker.fail_open);
+        for (is_so, message) in [
+            (is_buffered, "processing-body-mode `buffered`: a streamed answer is held until its end"),
+            (
+                pool.allows_mode_override() && !is_buffered,
+                "allow-mode-override `true`: it has no effect without processing-body-mode `buffered`",
+            ),
+            (
+                fails_open && !is_buffered,
+                "failureMode `FailOpen`: without processing-body-mode `buffered` it only helps requests without a body",
+            ),
+        ] {
+            if is_so {
+                self.findings.tell(Level::Warning, pool.meta.place, &pool.meta.id(), message);
+            }
+        }
+    }
+
+    /// The text of a configuration, if it is there.
+    pub(super) fn text_of(&self, workload: &Workload) -> Option<String> {
+        match workload.picker.as_ref()?.config.as_ref()? {
+            Config::Text(text) => Some(text.value.clone()),
+            Config::Nowhere(_) => None,
+            Config::Key(_, name, key) => {
+                let map = self.objects.config_maps.get(&(workload.meta.namespace.clone(), name.clone()))?;
+                map.data.get(key).map(|text| text.value.clone())
+            }
         }
     }
 
@@ -173,5 +207,15 @@ impl Resolver<'_> {
             let message = format!("{what}: {} (line {} of this text)", problem.message, problem.line);
             self.findings.tell(level, place, id, message);
         }
+    }
+}
+
+impl<'o> Resolver<'o> {
+    /// The picker behind a Service.
+    pub(super) fn behind(&self, service: &Service) -> Option<(&'o Workload, &'o Start)> {
+        let mut workloads =
+            self.objects.workloads.values().filter(|it| it.meta.namespace == service.meta.namespace);
+        let started = workloads.find(|it| selects(&service.selector, &it.labels))?;
+        Some((started, started.picker.as_ref()?))
     }
 }

@@ -6,9 +6,9 @@ use crate::discovery::kube::kinds::{OLDER_GROUP, POOL_GROUP};
 use crate::standalone::finding::{Level, Place};
 use crate::standalone::manifest::Meta;
 use crate::standalone::manifest::ai_gateway_route::AI_GROUP;
-use crate::standalone::manifest::backend::ENVOY_GROUP;
+use crate::standalone::manifest::backend::{AiServiceBackend, ENVOY_GROUP, is_service};
 use crate::standalone::manifest::route::{BackendRef, GATEWAY_GROUP};
-use crate::standalone::topology::Target;
+use crate::standalone::topology::{Address, Target};
 
 /// Why a reference leads nowhere.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Broken {
 }
 
 impl Broken {
-    fn new(reason: &'static str, short: String, advice: &str) -> Self {
+    pub(super) fn new(reason: &'static str, short: String, advice: &str) -> Self {
         Self { reason, message: format!("{short}{advice}"), short }
     }
 }
@@ -142,13 +142,17 @@ impl Resolver<'_> {
             let short = format!("the port of Service {namespace}/{name} is missing");
             return Err(Broken::new("PortNotSpecified", short, "; add `port`"));
         };
-        if !service.ports.contains(&port) {
-            let ports: Vec<_> = service.ports.iter().map(u16::to_string).collect();
+        if !service.has_port(port) {
             let short = format!("Service {namespace}/{name} has no port {port}");
-            let advice = format!(" (it has {})", ports.join(", "));
+            let advice = format!(" (it has {})", service.shown_ports());
             return Err(Broken::new("PortNotFound", short, &advice));
         }
-        Ok(Target::Service { namespace, name, port })
+        let Some(tls) = self.tls_policy("Service", &namespace, &name) else {
+            return Ok(Target::Service { namespace, name, port });
+        };
+        let endpoints = vec![Address::Host(format!("{name}.{namespace}.svc.cluster.local"), port)];
+        let tls = Some(self.upstream_tls(&namespace, &endpoints, tls)?);
+        Ok(Target::Backend { namespace, name, endpoints, tls })
     }
 
     fn backend(&self, from: Referrer<'_>, to: &BackendRef) -> Result<Target, Broken> {
@@ -164,14 +168,21 @@ impl Resolver<'_> {
                 ", which is not supported; give `endpoints`",
             ));
         }
-        Ok(Target::Backend { namespace, name, endpoints: backend.endpoints.clone(), tls: None })
+        let endpoints = backend.endpoints.clone();
+        let tls = backend.tls.as_ref().or_else(|| self.tls_policy("Backend", &namespace, &name));
+        let tls = tls.map(|tls| self.upstream_tls(&namespace, &endpoints, tls)).transpose()?;
+        Ok(Target::Backend { namespace, name, endpoints, tls })
     }
 
     fn ai_backend(&self, from: Referrer<'_>, to: &BackendRef) -> Result<Target, Broken> {
         let (namespace, name) = names(from, to);
         self.permit(from, (AI_GROUP, "AIServiceBackend"), (&namespace, &name))?;
         let found = self.objects.ai_backends.get(&(namespace.clone(), name.clone()));
-        let backend = found.ok_or_else(|| not_found("AIServiceBackend", &namespace, &name))?;
+        self.behind_ai(found.ok_or_else(|| not_found("AIServiceBackend", &namespace, &name))?)
+    }
+
+    /// Where an AIServiceBackend leads.
+    pub(super) fn behind_ai(&self, backend: &AiServiceBackend) -> Result<Target, Broken> {
         if let Some(schema) = backend.schema.as_ref().filter(|schema| schema.value != "OpenAI") {
             let short = format!("schema {} needs requests to be translated", schema.value);
             return Err(Broken::new(
@@ -181,10 +192,18 @@ impl Resolver<'_> {
             ));
         }
         let Some(to) = &backend.backend else {
-            let short = format!("AIServiceBackend {namespace}/{name} has no backend that can be used");
+            let short = format!("{} has no backend that can be used", backend.meta.id());
             return Err(Broken::new("InvalidBackendRef", short, ""));
         };
-        self.backend(Referrer { meta: &backend.meta, group: AI_GROUP }, to)
+        let from = Referrer { meta: &backend.meta, group: AI_GROUP };
+        if !is_service(to) {
+            self.backend(from, to)
+        } else if self.is_older_form {
+            self.service(from, to)
+        } else {
+            let short = format!("{} has no backend that can be used", backend.meta.id());
+            Err(Broken::new("InvalidBackendRef", short, ""))
+        }
     }
 
     /// Tells of a reference that leads nowhere.
@@ -195,7 +214,7 @@ impl Resolver<'_> {
     }
 }
 
-fn names(from: Referrer<'_>, to: &BackendRef) -> (String, String) {
+pub(super) fn names(from: Referrer<'_>, to: &BackendRef) -> (String, String) {
     (to.namespace.clone().unwrap_or_else(|| from.meta.namespace.clone()), to.name.clone())
 }
 

@@ -3,6 +3,10 @@
 //! `E:/p` is an exact path, `P:/p` a prefix, `R:/p` an expression; `h[n=v]` and `h[n~v]` a header, `m[GET]` a method,
 //! `q[a=1]` a parameter of the query. What Envoy does before it matches (slashes, dots) is not looked at here.
 
+mod entries;
+mod plans;
+mod providers;
+
 use std::fmt::Write as _;
 
 use super::hosts;
