@@ -7,18 +7,21 @@ pub mod duration;
 mod environment;
 pub mod flags;
 mod help;
+pub mod pool_flag;
 pub mod quantity;
 pub mod read;
 mod review;
 pub mod selector;
 mod syntax;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, Subcommand, ValueEnum};
 use epp_framework::metric_spec::MetricSpecs;
 
+use self::pool_flag::PoolFlag;
 use self::selector::{LabelSelector, TargetPorts};
 use crate::commands::config::ConfigTool;
 use crate::commands::standalone::StandaloneTool;
@@ -92,6 +95,9 @@ pub struct ServeArgs {
     /// Whether the command line is one of v0.5.1 or older: it has a camelCase flag.
     #[arg(skip)]
     pub legacy: bool,
+    /// Whether there is a model extractor even with port 0, which is the system's choice then.
+    #[arg(skip)]
+    pub model_extractor_anywhere: bool,
     /// What the writer of the command line should know; for the log.
     #[arg(skip)]
     pub notes: Vec<String>,
@@ -101,6 +107,20 @@ impl ServeArgs {
     /// Whose texts and rules count where versions differ: what is asked for, or else what the flags were written for.
     pub fn compat(&self) -> Compat {
         self.pool.compat.unwrap_or(if self.legacy { Compat::V0_5_1 } else { Compat::V1_0_1 })
+    }
+
+    /// The pools that are served: those of `--pool`, or else the one.
+    pub fn served(&self) -> Vec<PoolFlag> {
+        if !self.pool.pool.is_empty() {
+            return self.pool.pool.clone();
+        }
+        let PoolArgs { pool_namespace, pool_name, endpoints_file, .. } = &self.pool;
+        vec![PoolFlag {
+            namespace: pool_namespace.clone(),
+            name: pool_name.clone(),
+            endpoints_file: endpoints_file.clone(),
+            ..PoolFlag::default()
+        }]
     }
 
     /// Whether the model's name in answers is mapped back, as v1.5 and later versions do.
@@ -113,12 +133,20 @@ impl ServeArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Pool")]
 pub struct PoolArgs {
-    /// Name of the `InferencePool`; required, unless --endpoint-selector is given
+    /// Name of the `InferencePool`; required, unless --pool or --endpoint-selector is given
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     pub pool_name: String,
     /// Namespace of the pool [default: $NAMESPACE, or else default]
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
     pub pool_namespace: String,
+    /// One of several pools: NAMESPACE/NAME, and after commas port=, authority=, config-file=
+    /// and endpoints-file=; give the flag once for each
+    ///
+    /// A call is for the pool whose picker Service, or NAME.NAMESPACE, its authority names. port= is a port for this pool
+    /// alone, authority= another HOST or HOST:PORT by which it is called; the files are those of this pool instead of
+    /// --config-file and of a Kubernetes API.
+    #[arg(long, value_parser = PoolFlag::parse, action = ArgAction::Append, value_name = "NAMESPACE/NAME")]
+    pub pool: Vec<PoolFlag>,
     /// API group of the pool [default: inference.networking.k8s.io]
     ///
     /// Or inference.networking.x-k8s.io, which is the default where flags of v0.5.1 are used.
@@ -191,6 +219,9 @@ pub struct ConfigArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Listeners")]
 pub struct ListenerArgs {
+    /// Address of all ports [default: every interface, IPv6 and IPv4]
+    #[arg(long, value_name = "IP")]
+    pub bind_address: Option<IpAddr>,
     /// Port of the ext_proc service
     #[arg(long, default_value_t = 9002, value_name = "PORT")]
     pub grpc_port: u16,

@@ -13,6 +13,7 @@ use epp_framework::snapshot::Snapshot;
 use tokio::sync::watch;
 
 use crate::discovery::Change;
+use crate::discovery::index::endpoints::PickerService;
 use crate::discovery::index::rewrites::Rewrites;
 
 /// What a pool says of requests, beside its endpoints.
@@ -32,6 +33,7 @@ pub struct Store {
     published: watch::Sender<Arc<Snapshot>>,
     rules: ArcSwap<RequestRules>,
     synced: watch::Sender<bool>,
+    picker: watch::Sender<Option<PickerService>>,
 }
 
 /// The one writer; discovery owns it.
@@ -52,6 +54,7 @@ pub fn store() -> (Arc<Store>, StoreWriter) {
         published: watch::Sender::default(),
         rules: ArcSwap::default(),
         synced: watch::Sender::new(false),
+        picker: watch::Sender::default(),
     });
     let writer = StoreWriter {
         store: store.clone(),
@@ -82,6 +85,11 @@ impl Store {
     /// Whether discovery knows the pool; health follows it.
     pub fn synced(&self) -> watch::Receiver<bool> {
         self.synced.subscribe()
+    }
+
+    /// The Service that gateways call for the pool, if discovery knows it.
+    pub fn picker(&self) -> watch::Receiver<Option<PickerService>> {
+        self.picker.subscribe()
     }
 }
 
@@ -133,6 +141,15 @@ impl StoreWriter {
         let mut rules = RequestRules::clone(&self.store.rules.load());
         update(&mut rules);
         self.store.rules.store(Arc::new(rules));
+    }
+
+    /// Says which Service gateways call for the pool.
+    pub fn set_picker(&mut self, picker: Option<PickerService>) {
+        self.store.picker.send_if_modified(|before| {
+            let is_new = *before != picker;
+            *before = picker;
+            is_new
+        });
     }
 
     /// Says whether the pool is known; returns whether that is new.

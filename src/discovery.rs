@@ -2,10 +2,12 @@
 //!
 //! Sources of endpoints (a file, a cluster) yield changes; the datastore's writer applies them. Pure.
 
+pub mod fed;
 pub mod file;
 pub mod file_source;
 pub mod index;
 pub mod kube;
+mod list;
 
 use std::collections::HashMap;
 

@@ -8,6 +8,7 @@ pub mod body;
 pub mod destination;
 pub mod exchange;
 pub mod extractor;
+pub mod gate;
 mod held_bytes;
 pub mod reply;
 pub mod stream_metrics;
@@ -102,49 +103,51 @@ const CHUNK_PATIENCE: Duration = Duration::from_millis(100);
 /// Bodies from this size on are read on another thread than the one that serves the connection, in bytes.
 const LONG_BODY_BYTES: usize = 1 << 20;
 
-/// The service. Cheap to clone.
+/// What the services of all pools share: limits, and what counts against them. Cheap to clone.
 #[derive(Clone)]
-pub struct ExtProc {
-    director: Arc<Director>,
+pub struct Shared {
     streams: IntGauge,
     cut: watch::Receiver<bool>,
     limits: Limits,
     options: Options,
     held_bytes: Arc<AtomicUsize>,
     long_bodies: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// `streams` counts open streams; once `cut` is true, those left end as unavailable.
+    pub fn new(streams: IntGauge, cut: watch::Receiver<bool>, limits: Limits, options: Options) -> Self {
+        let long_bodies = Arc::new(Semaphore::new(limits.long_bodies));
+        Self { streams, cut, limits, options, held_bytes: Arc::default(), long_bodies }
+    }
+
+    /// The service of a pool.
+    pub fn picker(&self, director: Arc<Director>) -> ExtProc {
+        ExtProc { director, shared: self.clone(), model_headers: None }
+    }
+
+    /// The service that says the model in these headers, and picks nothing; `director` words and counts what it refuses.
+    pub fn model_extractor(&self, director: Arc<Director>, headers: ModelHeaders) -> ExtProc {
+        ExtProc { model_headers: Some(Arc::new(headers)), ..self.picker(director) }
+    }
+}
+
+/// The service as a tonic server takes it. Cheap to clone.
+pub type PickerServer = ExternalProcessorServer<ExtProc>;
+
+/// The service. Cheap to clone.
+#[derive(Clone)]
+pub struct ExtProc {
+    director: Arc<Director>,
+    shared: Shared,
     model_headers: Option<Arc<ModelHeaders>>,
 }
 
 impl ExtProc {
-    /// Makes the service. `streams` counts open streams; once `cut` is true, those left end as unavailable.
-    pub fn new(
-        director: Arc<Director>,
-        streams: IntGauge,
-        cut: watch::Receiver<bool>,
-        limits: Limits,
-    ) -> Self {
-        let long_bodies = Arc::new(Semaphore::new(limits.long_bodies));
-        let (options, held_bytes) = (Options::default(), Arc::default());
-        Self { director, streams, cut, limits, options, held_bytes, long_bodies, model_headers: None }
-    }
-
-    /// Sets what is off unless asked for.
-    #[must_use]
-    pub fn with_options(self, options: Options) -> Self {
-        Self { options, ..self }
-    }
-
-    /// Another service that says the model in these headers, and picks nothing. Both are held to the same limits, which
-    /// count for them together.
-    #[must_use]
-    pub fn model_extractor(&self, headers: ModelHeaders) -> Self {
-        Self { model_headers: Some(Arc::new(headers)), ..self.clone() }
-    }
-
     /// Wraps it for a tonic server, which takes messages of twice the longest body unless the limits say otherwise.
-    pub fn into_server(self) -> ExternalProcessorServer<Self> {
-        let longest = self.limits.longest_message();
-        let Limits { received_bytes, sent_bytes, .. } = self.limits;
+    pub fn into_server(self) -> PickerServer {
+        let longest = self.shared.limits.longest_message();
+        let Limits { received_bytes, sent_bytes, .. } = self.shared.limits;
         ExternalProcessorServer::new(self)
             .max_decoding_message_size(received_bytes.unwrap_or(longest))
             .max_encoding_message_size(sent_bytes.unwrap_or(longest))
@@ -159,20 +162,21 @@ impl ExternalProcessor for ExtProc {
         &self,
         request: Request<Streaming<ProcessingRequest>>,
     ) -> Result<Response<Self::ProcessStream>, Status> {
+        let Shared { streams, cut, limits, options, held_bytes, long_bodies } = &self.shared;
         let session = Session {
             inbound: request.into_inner(),
             received: self.director.now(),
             director: self.director.clone(),
-            exchange: Exchange::new(self.limits.body_bytes, self.options.hint.clone())
+            exchange: Exchange::new(limits.body_bytes, options.hint.clone())
                 .saying_model(self.model_headers.clone()),
             replies: Replies::default(),
             ticket: None,
-            cut: self.cut.clone(),
-            limits: self.limits,
-            ignore_subset: self.options.ignore_subset,
-            held: HeldBytes::of(self.held_bytes.clone()),
-            long_bodies: self.long_bodies.clone(),
-            open: OpenStream::count(&self.streams, self.options.stream_metrics.as_ref()),
+            cut: cut.clone(),
+            limits: *limits,
+            ignore_subset: options.ignore_subset,
+            held: HeldBytes::of(held_bytes.clone()),
+            long_bodies: long_bodies.clone(),
+            open: OpenStream::count(streams, options.stream_metrics.as_ref()),
         };
         Ok(Response::new(Box::pin(stream::unfold(Some(Box::new(session)), Session::next))))
     }

@@ -3,12 +3,14 @@
 //! [`Readiness`] answers on its own plaintext port; as in v1.0.1 without leader election, every service name gets the
 //! same answer. With it, `liveness` is always SERVING, so that nobody restarts a follower, and only some names are known;
 //! other than v1.0.1, [`SEEDS`] is one of them. On the port of the ext_proc service it answers for the names that are
-//! there, whatever the pool. `Watch` streams end with the listeners, so that no watcher holds up an exit.
+//! there, whatever the pool. Where there are several pools, `namespace/name` is the health of one of them, and every other
+//! name that of all. `Watch` streams end with the listeners, so that no watcher holds up an exit.
 
 pub mod wire;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::pin::Pin;
+use std::sync::Arc;
 
 use futures_util::{Stream, stream};
 use tokio::sync::watch;
@@ -78,6 +80,8 @@ impl Names {
 pub struct Readiness {
     names: Names,
     synced: watch::Receiver<bool>,
+    /// Whether each of several pools is known, by `namespace/name`.
+    pools: Option<watch::Receiver<Arc<BTreeMap<String, bool>>>>,
     leading: watch::Receiver<bool>,
     draining: watch::Receiver<bool>,
     stop: watch::Receiver<bool>,
@@ -90,12 +94,19 @@ impl Readiness {
         draining: watch::Receiver<bool>,
         stop: watch::Receiver<bool>,
     ) -> Self {
-        Self { names: Names::All, synced, leading: always(), draining, stop }
+        Self { names: Names::All, synced, pools: None, leading: always(), draining, stop }
     }
 
     /// Makes the service for the port of ext_proc: whoever reaches it is served, also without a pool.
     pub fn beside_ext_proc(draining: watch::Receiver<bool>, stop: watch::Receiver<bool>) -> Self {
-        Self { names: Names::BesideExtProc, synced: always(), leading: always(), draining, stop }
+        let (synced, leading) = (always(), always());
+        Self { names: Names::BesideExtProc, synced, pools: None, leading, draining, stop }
+    }
+
+    /// Tells of each of several pools, too, if there are several.
+    #[must_use]
+    pub fn of_each(self, pools: Option<watch::Receiver<Arc<BTreeMap<String, bool>>>>) -> Self {
+        Self { pools, ..self }
     }
 
     /// Makes it that of one candidate of an election.
@@ -110,8 +121,13 @@ impl Readiness {
     }
 
     fn status(&self, service: &str) -> ServingStatus {
-        let ready = || *self.synced.borrow() && *self.leading.borrow() && !*self.draining.borrow();
-        if !self.names.knows(service) {
+        // No other name that is asked for has a slash.
+        let pool = self.pools.as_ref().filter(|_| service.contains('/'));
+        let pool = pool.map(|pools| pools.borrow().get(service).copied());
+        let synced = pool.flatten().unwrap_or_else(|| *self.synced.borrow());
+        let ready = || synced && *self.leading.borrow() && !*self.draining.borrow();
+        let is_known = pool.map_or_else(|| self.names.knows(service), |pool| pool.is_some());
+        if !is_known {
             ServingStatus::ServiceUnknown
         } else if (self.names == Names::Elected && service == LIVENESS) || ready() {
             ServingStatus::Serving
@@ -131,11 +147,21 @@ impl Readiness {
             self.synced.mark_unchanged();
             self.leading.mark_unchanged();
             self.draining.mark_unchanged();
+            if let Some(pools) = &mut self.pools {
+                pools.mark_unchanged();
+            }
             let status = self.status(service);
             if Some(status) != told {
                 return Some(status);
             }
+            let pools = async {
+                match &mut self.pools {
+                    Some(pools) => pools.changed().await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                Ok(()) = pools => {}
                 Ok(()) = self.synced.changed() => {}
                 Ok(()) = self.leading.changed() => {}
                 Ok(()) = self.draining.changed() => {}
@@ -169,9 +195,10 @@ impl Health for Readiness {
     }
 
     async fn list(&self, _: Request<HealthListRequest>) -> Result<Response<HealthListResponse>, Status> {
-        let names = self.names.listed().iter();
+        let pools = self.pools.as_ref().map(|pools| pools.borrow().clone()).unwrap_or_default();
+        let names = self.names.listed().iter().copied().chain(pools.keys().map(String::as_str));
         let statuses: HashMap<_, _> =
-            names.map(|&name| (name.to_owned(), response(self.status(name)))).collect();
+            names.map(|name| (name.to_owned(), response(self.status(name)))).collect();
         Ok(Response::new(HealthListResponse { statuses }))
     }
 
@@ -182,7 +209,7 @@ impl Health for Readiness {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let watcher = (self.clone(), request.into_inner().service, None);
-        // An unknown name is told to be that, once: none becomes known later.
+        // An unknown name is told to be that, once; only that of a pool may become known later.
         let statuses = stream::unfold(watcher, |(mut health, service, told)| async move {
             let status = health.status_other_than(&service, told).await?;
             Some((Ok(response(status)), (health, service, Some(status))))
@@ -313,6 +340,42 @@ mod tests {
             let want = [(EXT_PROC, ready), ("liveness", SERVING), ("readiness", ready)];
             assert_eq!(list(&health).await, want.map(|(name, status)| (name.to_owned(), status)));
         }
+    }
+
+    #[tokio::test]
+    async fn each_of_several_pools_is_told_by_its_name() {
+        let (health, [synced, draining, _stop, _leading]) = health(Names::All);
+        let each = |states: &[(&str, bool)]| {
+            Arc::new(
+                states.iter().map(|&(name, synced)| (name.to_owned(), synced)).collect::<BTreeMap<_, _>>(),
+            )
+        };
+        let pools = watch::Sender::new(each(&[("d/a", true), ("d/b", false)]));
+        let health = health.of_each(Some(pools.subscribe()));
+        let checked = async || {
+            let mut found = Vec::new();
+            for name in ["", "inference-extension", "d/a", "d/b", "d/c"] {
+                found.push(check(&health, name).await);
+            }
+            found
+        };
+        let unknown = Err(tonic::Code::NotFound);
+        let want = [NOT_SERVING, NOT_SERVING, SERVING, NOT_SERVING].map(Ok);
+        assert_eq!(checked().await, [&want[..], &[unknown]].concat());
+        let mut watched = health.watch(of("d/b")).await.unwrap().into_inner();
+        let mut next = || watched.next().now_or_never().map(|next| next.map(|answer| answer.unwrap().status));
+        assert_eq!((next(), next()), (Some(Some(NOT_SERVING)), None));
+        pools.send_replace(each(&[("d/a", true), ("d/b", true)]));
+        synced.send_replace(true);
+        assert_eq!((next(), next()), (Some(Some(SERVING)), None));
+        assert_eq!(checked().await, [&[Ok(SERVING); 4][..], &[unknown]].concat());
+        let listed = [(EXT_PROC, SERVING), ("d/a", SERVING), ("d/b", SERVING)];
+        let listed = listed.map(|(name, status)| (name.to_owned(), status));
+        assert_eq!(list(&health).await, [&listed[1..], &listed[..1]].concat());
+        pools.send_replace(each(&[("d/a", true)]));
+        assert_eq!(next(), Some(Some(ServingStatus::ServiceUnknown as i32)), "it was removed");
+        draining.send_replace(true);
+        assert_eq!(check(&health, "d/a").await, Ok(NOT_SERVING));
     }
 
     #[tokio::test]

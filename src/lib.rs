@@ -21,6 +21,7 @@ pub mod director;
 pub mod model_names;
 pub mod pipeline;
 pub mod pool;
+pub mod pools;
 pub mod raw_request;
 pub mod recorder;
 pub mod rejection;

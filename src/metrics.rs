@@ -4,8 +4,10 @@
 //! their number is bounded: beyond [`MAX_MODELS`] pairs, longer than [`MAX_NAME_BYTES`], or with control
 //! characters, they count as `other`.
 
+pub mod page;
 pub mod pool;
 mod prefix;
+pub mod process;
 mod splits;
 
 use std::sync::Arc;
@@ -99,7 +101,7 @@ impl Outcome {
     }
 }
 
-/// The families of one process.
+/// The families of one pool.
 pub struct Metrics {
     registry: Registry,
     models: DashMap<(String, String), Arc<ModelMetrics>>,
@@ -108,8 +110,6 @@ pub struct Metrics {
     prefix: PrefixMetrics,
     /// What plugins took, by extension point, type and name; a pipeline resolves its own series.
     pub plugins: HistogramVec,
-    /// ext_proc streams that are open.
-    pub streams: IntGauge,
     unread: IntCounterVec,
     /// Endpoints file reloads by result.
     pub endpoints_reloads: IntCounterVec,
@@ -174,9 +174,7 @@ impl Metrics {
             &registry,
             HistogramVec::new(plugins, &["extension_point", "plugin_type", "plugin_name"]),
         );
-        register_info(&registry);
         let prefix = PrefixMetrics::register(&registry);
-        let streams = register(&registry, IntGauge::new("epp_extproc_streams", "Open ext_proc streams."));
         let unread = counters(
             &registry,
             "epp_unread_bodies_total",
@@ -206,7 +204,6 @@ impl Metrics {
             scheduling,
             prefix,
             plugins,
-            streams,
             unread,
             endpoints_reloads,
             cost_errors,
@@ -271,13 +268,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// A gauge that is 1 and says what was built.
-fn register_info(registry: &Registry) {
-    let opts = Opts::new("inference_extension_info", "What this was built from.");
-    let info = register(registry, IntGaugeVec::new(opts, &["commit", "build_ref"]));
-    info.with_label_values(&[env!("EPP_COMMIT"), env!("EPP_BUILD_REF")]).set(1);
 }
 
 impl ModelFamilies {

@@ -14,6 +14,7 @@ use epp_framework::scheduling::{Cycle, Decision, Picks, ProfileRun, ProfileRuns}
 use epp_framework::slot::SlotNames;
 use epp_framework::snapshot::Snapshot;
 use parking_lot::Mutex;
+use prometheus::proto::MetricFamily;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use smallvec::SmallVec;
@@ -45,6 +46,7 @@ pub struct PoolState {
     pub clock: Clock,
     /// Age from which a scrape counts as stale.
     pub staleness: Duration,
+    full_name: String,
     decision_timeout: Duration,
     pipeline: ArcSwap<Pipeline>,
     data_layer: watch::Sender<Arc<DataLayer>>,
@@ -104,6 +106,7 @@ impl PoolState {
         let mut rng = SmallRng::seed_from_u64(parts.seed);
         let admitting = Mutex::new(SmallRng::seed_from_u64(rng.random()));
         Self {
+            full_name: format!("{}/{}", parts.namespace, parts.name),
             name: parts.name,
             namespace: parts.namespace,
             store: parts.store,
@@ -191,10 +194,15 @@ impl PoolState {
         pipeline.admit(&occasion, SmallRng::seed_from_u64(self.admitting.lock().random()))
     }
 
-    /// The metrics page.
-    pub fn metrics_page(&self) -> String {
+    /// What it tells of itself as metrics.
+    pub fn gather_metrics(&self) -> Vec<MetricFamily> {
         self.metrics.set_prefix_entries(self.pipeline().n_prefix_entries());
-        self.metrics.render()
+        self.metrics.registry().gather()
+    }
+
+    /// Namespace and name, with `/` between them.
+    pub fn full_name(&self) -> &str {
+        &self.full_name
     }
 
     /// How long a request may wait for its decision.

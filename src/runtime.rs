@@ -7,40 +7,39 @@ mod admin;
 mod discovery;
 pub mod edge;
 mod leadership;
+mod listeners;
+pub mod pools;
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use epp_framework::plugin::PluginType;
 use prometheus::{IntGauge, Registry};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tonic::service::Routes;
 
 use self::admin::Admin;
-use self::discovery::Source;
+use self::listeners::{Edge, bind, grpc, until};
+use self::pools::{Ended, PoolsHandle};
 use crate::admission::Thresholds;
 use crate::args::ServeArgs;
+use crate::args::pool_flag::PoolFlag;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
-use crate::config::build::Composition;
-use crate::config::reload::{self, ConfigSource, Following};
-use crate::config::standing::ConfigStanding;
-use crate::datastore;
+use crate::config::reload;
 use crate::director::{Director, Rules};
-use crate::discovery::file_source;
+use crate::ext_proc::extractor::ModelHeaders;
+use crate::ext_proc::gate::Gate;
 use crate::ext_proc::stream_metrics::StreamMetrics;
-use crate::ext_proc::{ExtProc, Limits, Options};
+use crate::ext_proc::{ExtProc, Limits, Options, Shared};
 use crate::health::Readiness;
 use crate::leader::Candidate;
-use crate::metrics::Metrics;
-use crate::metrics::pool::PoolCollector;
-use crate::pipeline::Pipeline;
-use crate::pool::{PoolParts, PoolState};
-use crate::scrape::{ScrapeMetrics, ScrapeSettings, Scraper};
+use crate::metrics::process::ProcessMetrics;
+use crate::pools::{Choice, Pools};
 use crate::sockets::sockets;
 use crate::tls::acceptor::Acceptor;
 use crate::tls::{self, Tls};
@@ -51,11 +50,11 @@ const EXT_PROC: &str = "ext_proc";
 /// Name of the task that serves the model extractor.
 const MODEL_EXTRACTOR: &str = "model extractor";
 
+/// Name of the tasks that serve the ports of single pools.
+const OWN_PORT: &str = "ext_proc of one pool";
+
 /// How often watched files are looked at.
 const FILE_INTERVAL: Duration = Duration::from_millis(500);
-
-/// Least time between two scrapes of an endpoint: pages cost the model server more than us.
-const MIN_SCRAPE_INTERVAL: Duration = Duration::from_millis(10);
 
 /// After SIGTERM, how long a gateway may take to notice and to send its requests elsewhere; at most a quarter of the
 /// drain timeout. Closing the port before costs requests.
@@ -80,7 +79,7 @@ pub async fn run(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Resul
         _ = terminate.recv() => NOTICE.min(drain_timeout / 4),
         // A person who types Ctrl-C does not wait for a gateway.
         _ = interrupt.recv() => Duration::ZERO,
-        ended = epp.tasks.join_next() => return Err(ended_early(ended)),
+        error = epp.failed() => return Err(error),
     };
     tokio::select! {
         () = epp.drain(notice, drain_timeout) => Ok(()),
@@ -102,16 +101,17 @@ fn ended_early(ended: TaskEnd) -> anyhow::Error {
 
 /// A server that runs. Dropping it ends every task.
 pub struct Epp {
-    /// Where ext_proc listens.
+    /// Where ext_proc listens, for all pools.
     pub ext_proc: SocketAddr,
+    /// Where it listens for one pool alone, by `namespace/name`.
+    pub own_ports: Vec<(String, SocketAddr)>,
     /// Where the model extractor listens, if there is one.
     pub model_extractor: Option<SocketAddr>,
     /// Where gRPC health listens.
     pub health: SocketAddr,
     /// Where metrics and debug pages listen.
     pub metrics: SocketAddr,
-    /// The pool that it serves.
-    pub pool: Arc<PoolState>,
+    pools: Arc<PoolsHandle>,
     tasks: Tasks,
     draining: watch::Sender<bool>,
     cut: watch::Sender<bool>,
@@ -119,97 +119,98 @@ pub struct Epp {
     streams: IntGauge,
 }
 
-/// Starts a server with these arguments; returns once it listens.
+/// Starts a server of the pools that these arguments name; returns once it listens.
 pub async fn start(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<Epp> {
-    // Unheard, the signal would end the process.
-    let hangup = signal(SignalKind::hangup())?;
-    let clock = Clock::start();
-    let metrics = Arc::new(Metrics::new());
-    let (store, writer) = datastore::store();
-    let (config_source, composition) = configuration(&args, types)?;
-    let parts = PoolParts {
-        name: args.pool.pool_name.clone(),
-        namespace: args.pool.pool_namespace.clone(),
-        store: store.clone(),
-        metrics: metrics.clone(),
-        staleness: args.scraping.metrics_staleness_threshold,
-        decision_timeout: args.limits.decision_timeout,
-        seed: rand::random(),
-        emit_scores: args.listeners.emit_endpoint_scores,
-    };
-    let pool = Arc::new(PoolState::new(parts, clock, |slots| Pipeline::build(&composition, slots, None)));
-    PoolCollector::register(metrics.registry(), &args.pool.pool_name, store.clone(), clock, pool.staleness);
-    let source = Source::choose(&args, pool.pipeline().discovery.clone())?;
-    let in_cluster = matches!(source, Source::Cluster(_));
-    let mut cluster = Cluster::new(args.cluster.kubeconfig.clone());
-    let discoverer = source.open(&mut cluster, writer, pool.clone()).await?;
-    let candidate = leadership::stand(&args, &mut cluster, metrics.registry(), clock).await?;
-    let (tls, certificate) = tls::open(&args.tls, FILE_INTERVAL, metrics.registry())?.unzip();
-
-    let mut tasks = Tasks::new();
-    let admin = admin::open(&args, in_cluster, &mut cluster, metrics.registry(), &mut tasks).await?;
-    if let Some(reload) = certificate.flatten() {
-        tasks.spawn(async move { ("certificate files", reload.run().await) });
+    let served = args.served();
+    let is_only = matches!(&served[..], [only] if only.authorities.is_empty());
+    let mut base = Base::open(args, types, is_only)?;
+    for flag in &served {
+        base.in_cluster |= base.handle.start(flag, &mut base.cluster).await?;
     }
-    tasks.spawn(discoverer.run());
-    let standing = Arc::new(config_source.standing(metrics.registry(), &composition)?);
-    let scraper = scraper(&args, &pool, clock)?;
-    match config_source.into_watch() {
-        Some(file) => {
-            let (pool, standing) = (pool.clone(), standing.clone());
-            let following = Following { pool, types, layers: scraper.layer_check(), standing };
-            tasks.spawn(async move { ("config file", reload::run(file, hangup, following).await) });
+    base.serve(&served).await
+}
+
+/// Starts a server without pools, which [`PoolsHandle::insert`] adds; returns once it listens. What the arguments say of
+/// pools counts for nothing.
+pub async fn serve_pools(args: ServeArgs, types: &'static [PluginType]) -> anyhow::Result<Epp> {
+    let base = Base::open(args, types, false)?;
+    base.handle.pools().tell_synced();
+    base.serve(&[]).await
+}
+
+/// What there is before anything listens.
+struct Base {
+    args: ServeArgs,
+    handle: Arc<PoolsHandle>,
+    /// What words and counts what the model extractor refuses, if no pool does.
+    nobody: Option<Arc<Director>>,
+    shared: Shared,
+    clock: Clock,
+    cluster: Cluster,
+    /// Whether a pool comes from a Kubernetes API.
+    in_cluster: bool,
+    hangup: Signal,
+    ended: mpsc::Receiver<Ended>,
+    streams: IntGauge,
+    cut: watch::Sender<bool>,
+}
+
+impl Base {
+    /// `is_only` says that there is one pool, which every call is for.
+    fn open(args: ServeArgs, types: &'static [PluginType], is_only: bool) -> anyhow::Result<Self> {
+        // Unheard, the signal would end the process.
+        let hangup = signal(SignalKind::hangup())?;
+        let (clock, process) = (Clock::start(), ProcessMetrics::new());
+        let rules = rules(&args);
+        pools::review_interval(&args);
+        let nobody = if is_only { None } else { Some(pools::nobody(&args, types, clock)?) };
+        let choice = match &nobody {
+            Some(nobody) => Choice::by_authority(&process, nobody.metrics.clone())?,
+            None => Choice::Only,
+        };
+        let nobody = nobody.map(|nobody| Arc::new(Director::new(nobody, rules)));
+        let (streams, cut) = (process.streams.clone(), watch::Sender::new(false));
+        let options = options(&args, process.registry())?;
+        let shared = Shared::new(streams.clone(), cut.subscribe(), limits(&args), options);
+        let pools = Arc::new(Pools::new(choice, process, clock));
+        let (tell, ended) = mpsc::channel(1);
+        let cluster = Cluster::new(args.cluster.kubeconfig.clone());
+        let handle = PoolsHandle::new((args.clone(), types), (clock, rules), shared.clone(), pools, tell);
+        let handle = Arc::new(handle);
+        let in_cluster = false;
+        Ok(Self { args, handle, nobody, shared, clock, cluster, in_cluster, hangup, ended, streams, cut })
+    }
+
+    /// Opens what the ports need, binds and serves them.
+    async fn serve(mut self, served: &[PoolFlag]) -> anyhow::Result<Epp> {
+        let (args, pools) = (&self.args, self.handle.pools().clone());
+        let registry = pools.process.registry();
+        let mut tasks = Tasks::new();
+        let candidate = leadership::stand(args, &mut self.cluster, registry, self.clock).await?;
+        let (tls, certificate) = tls::open(&args.tls, FILE_INTERVAL, registry)?.unzip();
+        let admin = admin::open(args, self.in_cluster, &mut self.cluster, registry, &mut tasks).await?;
+        if let Some(reload) = certificate.flatten() {
+            tasks.spawn(async move { ("certificate files", reload.run().await) });
         }
-        None => {
+        let (mut hangup, mut ended) = (self.hangup, self.ended);
+        if args.config.config_file.is_none() && served.iter().all(|flag| flag.config_file.is_none()) {
             tasks.spawn(async move { ("hangups", reload::run_without_file(hangup).await) });
+        } else {
+            // Each pool hears it by itself.
+            tasks.spawn(async move {
+                while hangup.recv().await.is_some() {}
+                ("hangups", Ok(()))
+            });
         }
+        tasks.spawn(async move { ended.recv().await.unwrap_or(("pools", Ok(()))) });
+        let (handle, streams, cut) = (self.handle, self.streams, self.cut);
+        // Without an own one, the only pool words and counts what the extractor refuses.
+        let extractor = self.nobody.or_else(|| Some(pools.all().first()?.director.clone()));
+        let extractor =
+            extractor.map(|director| self.shared.model_extractor(director, extractor_headers(args)));
+        let parts = Parts { pools: handle, extractor, tls, admin, candidate, streams, cut };
+        parts.serve(args, served, tasks).await
     }
-    let (snapshots, layers) = (store.watch(), pool.watch_data_layer());
-    tasks.spawn(async move {
-        scraper.run(snapshots, layers).await;
-        ("scraper", Ok(()))
-    });
-    let parts = Parts { pool, standing, tls, admin, candidate };
-    serve(&args, parts, tasks).await
-}
-
-/// Reads the configuration. If that fails, the error also says what is wrong with the endpoints file.
-fn configuration(
-    args: &ServeArgs,
-    types: &'static [PluginType],
-) -> anyhow::Result<(ConfigSource, Composition)> {
-    let read = || {
-        let source = ConfigSource::open(&args.config, FILE_INTERVAL)?;
-        let composition = source.first(types)?;
-        Ok((source, composition))
-    };
-    read().map_err(|error: anyhow::Error| {
-        let file = args.pool.endpoints_file.as_deref();
-        match file.map(|file| file_source::check(file, &args.pool.pool_namespace)) {
-            Some(Err(second)) => anyhow::anyhow!("{error:#}\n{second:#}"),
-            _ => error,
-        }
-    })
-}
-
-fn scraper(args: &ServeArgs, pool: &PoolState, clock: Clock) -> anyhow::Result<Scraper> {
-    let interval = args.scraping.refresh_metrics_interval.max(MIN_SCRAPE_INTERVAL);
-    if interval != args.scraping.refresh_metrics_interval {
-        tracing::warn!(?interval, "--refresh-metrics-interval is raised to the least that is sensible");
-    }
-    let port = args.scraping.model_server_metrics_port;
-    let settings = ScrapeSettings {
-        interval,
-        scheme: args.scraping.scheme(),
-        verify: !args.scraping.model_server_metrics_https_insecure_skip_verify,
-        path: args.scraping.model_server_metrics_path.clone(),
-        port: (port != 0).then_some(port),
-        specs: args.scraping.specs(),
-        seed: rand::random(),
-        ..ScrapeSettings::default()
-    };
-    let metrics = ScrapeMetrics::register(pool.metrics.registry())?;
-    Ok(Scraper::build(settings, &pool.pipeline().data_layer, clock, metrics)?)
 }
 
 /// What a request may cost.
@@ -256,108 +257,137 @@ fn options(args: &ServeArgs, registry: &Registry) -> anyhow::Result<Options> {
     })
 }
 
-/// A server of gRPC. A client that vanished without a word must not hold its streams and its connection for ever.
-fn grpc() -> tonic::transport::Server {
-    tonic::transport::Server::builder()
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+fn extractor_headers(args: &ServeArgs) -> ModelHeaders {
+    args.listeners.model_extractor_headers.clone()
 }
 
 /// What the listeners serve.
 struct Parts {
-    pool: Arc<PoolState>,
-    standing: Arc<ConfigStanding>,
+    pools: Arc<PoolsHandle>,
+    extractor: Option<ExtProc>,
     tls: Option<Tls>,
     admin: Admin,
     candidate: Option<Candidate>,
+    streams: IntGauge,
+    cut: watch::Sender<bool>,
 }
 
-/// Binds the listeners and serves them.
-async fn serve(args: &ServeArgs, parts: Parts, mut tasks: Tasks) -> anyhow::Result<Epp> {
-    let Parts { pool, standing, tls, admin, candidate } = parts;
-    let (draining, cut, stop) =
-        (watch::Sender::new(false), watch::Sender::new(false), watch::Sender::new(false));
-    let streams = pool.metrics.streams.clone();
+impl Parts {
+    /// Binds the listeners and serves them.
+    async fn serve(self, args: &ServeArgs, served: &[PoolFlag], mut tasks: Tasks) -> anyhow::Result<Epp> {
+        let Self { pools: handle, extractor, tls, admin, candidate, streams, cut } = self;
+        let (pools, address) = (handle.pools().clone(), args.listeners.bind_address);
+        let (draining, stop) = (watch::Sender::new(false), watch::Sender::new(false));
 
-    let listener = bind("ext_proc (--grpc-port)", args.listeners.grpc_port).await?;
-    let ext_proc = listener.local_addr()?;
-    let service = ExtProc::new(
-        Arc::new(Director::new(pool.clone(), rules(args))),
-        streams.clone(),
-        cut.subscribe(),
-        limits(args),
-    )
-    .with_options(options(args, pool.metrics.registry())?);
-    let health = args
-        .listeners
-        .health_checking
-        .then(|| Readiness::beside_ext_proc(draining.subscribe(), cut.subscribe()));
-    let edge = Edge { tls, health, stop: stop.subscribe() };
-    let model_extractor = match args.listeners.model_extractor_port {
-        0 => None,
-        port => {
-            let listener = bind("the model extractor (--model-extractor-port)", port).await?;
-            let at = listener.local_addr()?;
-            let service = service.model_extractor(args.listeners.model_extractor_headers.clone());
-            edge.clone().serve(&mut tasks, MODEL_EXTRACTOR, listener, service);
-            tracing::info!(model_extractor = %at, "saying models in headers");
-            Some(at)
-        }
-    };
-    edge.serve(&mut tasks, EXT_PROC, listener, service);
+        let listener = bind("ext_proc (--grpc-port)", address, args.listeners.grpc_port).await?;
+        let ext_proc = listener.local_addr()?;
+        let health = args
+            .listeners
+            .health_checking
+            .then(|| Readiness::beside_ext_proc(draining.subscribe(), cut.subscribe()));
+        let edge = Edge { tls, health, stop: stop.subscribe() };
+        let model_extractor = match extractor {
+            Some(service) => extractor_port(args, service, &edge, &mut tasks).await?,
+            None => None,
+        };
+        let own_ports = own_ports(args, served, &pools, &edge, &mut tasks).await?;
+        edge.serve(&mut tasks, EXT_PROC, listener, Routes::new(Gate::new(pools.clone())));
 
-    let listener = bind("health (--grpc-health-port)", args.listeners.grpc_health_port).await?;
-    let health = listener.local_addr()?;
-    let readiness = Readiness::new(pool.store.synced(), draining.subscribe(), cut.subscribe());
-    let synced = pool.store.synced();
-    let readiness =
-        leadership::campaign(candidate, readiness, synced, draining.subscribe(), &mut tasks).into_server();
-    let incoming = Acceptor::new(sockets(listener), None).connections();
-    let stopped = until(stop.subscribe());
-    tasks.spawn(async move {
-        let end = grpc().add_service(readiness).serve_with_incoming_shutdown(incoming, stopped);
-        ("health", end.await.map_err(Into::into))
-    });
-
-    let listener = bind("metrics (--metrics-port)", args.listeners.metrics_port).await?;
-    let metrics = listener.local_addr()?;
-    let pages = admin::serve(listener, pool.clone(), standing, admin);
-    tasks.spawn(async move {
-        pages.await;
-        ("metrics", Ok(()))
-    });
-    let (tls, pid) = (args.tls.secure_serving, std::process::id());
-    tracing::info!(%ext_proc, %health, %metrics, tls, pool = pool.name, pid, "serving");
-    Ok(Epp { ext_proc, model_extractor, health, metrics, pool, tasks, draining, cut, stop, streams })
-}
-
-/// What the ports that serve streams have in common.
-#[derive(Clone)]
-struct Edge {
-    tls: Option<Tls>,
-    health: Option<Readiness>,
-    stop: watch::Receiver<bool>,
-}
-
-impl Edge {
-    fn serve(self, tasks: &mut Tasks, name: &'static str, listener: TcpListener, service: ExtProc) {
-        let Self { tls, health, stop } = self;
-        let server = grpc().initial_stream_window_size(1 << 20).initial_connection_window_size(16 << 20);
-        let (service, health) = (service.into_server(), health.map(Readiness::into_server));
+        let listener = bind("health (--grpc-health-port)", address, args.listeners.grpc_health_port).await?;
+        let health = listener.local_addr()?;
+        let readiness = Readiness::new(pools.synced(), draining.subscribe(), cut.subscribe());
+        let readiness = readiness.of_each(pools.each_synced());
+        let readiness =
+            leadership::campaign(candidate, readiness, pools.synced(), draining.subscribe(), &mut tasks);
+        let incoming = Acceptor::new(sockets(listener), None).connections();
+        let stopped = until(stop.subscribe());
         tasks.spawn(async move {
-            let stopped = until(stop.clone());
-            let serve = move |dealt| {
-                let services =
-                    server.clone().add_service(service.clone()).add_optional_service(health.clone());
-                let connections = Acceptor::new(dealt, tls.clone()).connections();
-                services.serve_with_incoming_shutdown(connections, until(stop.clone()))
-            };
-            (name, edge::serve(sockets(listener), stopped, serve).await)
+            let grpc = grpc().add_service(readiness.into_server());
+            ("health", grpc.serve_with_incoming_shutdown(incoming, stopped).await.map_err(Into::into))
         });
+
+        let listener = bind("metrics (--metrics-port)", address, args.listeners.metrics_port).await?;
+        let metrics = listener.local_addr()?;
+        let pages = admin::serve(listener, pools, admin);
+        tasks.spawn(async move {
+            pages.await;
+            ("metrics", Ok(()))
+        });
+        let pool = match served {
+            [only] => only.name.clone(),
+            several => several.iter().map(PoolFlag::full_name).collect::<Vec<_>>().join(", "),
+        };
+        let (tls, pid) = (args.tls.secure_serving, std::process::id());
+        tracing::info!(%ext_proc, %health, %metrics, tls, pool, pid, "serving");
+        let pools = handle;
+        Ok(Epp {
+            ext_proc,
+            own_ports,
+            model_extractor,
+            health,
+            metrics,
+            pools,
+            tasks,
+            draining,
+            cut,
+            stop,
+            streams,
+        })
     }
 }
 
+/// Serves the model extractor, if it is wanted.
+async fn extractor_port(
+    args: &ServeArgs,
+    service: ExtProc,
+    edge: &Edge,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let port = args.listeners.model_extractor_port;
+    if port == 0 && !args.model_extractor_anywhere {
+        return Ok(None);
+    }
+    let what = "the model extractor (--model-extractor-port)";
+    let listener = bind(what, args.listeners.bind_address, port).await?;
+    let at = listener.local_addr()?;
+    edge.clone().serve(tasks, MODEL_EXTRACTOR, listener, Routes::new(service.into_server()));
+    tracing::info!(model_extractor = %at, "saying models in headers");
+    Ok(Some(at))
+}
+
+/// Serves the ports of single pools.
+async fn own_ports(
+    args: &ServeArgs,
+    served: &[PoolFlag],
+    pools: &Arc<Pools>,
+    edge: &Edge,
+    tasks: &mut Tasks,
+) -> anyhow::Result<Vec<(String, SocketAddr)>> {
+    let mut ports = Vec::new();
+    for flag in served {
+        let Some(port) = flag.port else { continue };
+        let pool = flag.full_name();
+        let listener = bind(&format!("--pool {pool}"), args.listeners.bind_address, port).await?;
+        let at = listener.local_addr()?;
+        let gate = Gate::of_pool(pools.clone(), &pool);
+        edge.clone().serve(tasks, OWN_PORT, listener, Routes::new(gate));
+        tracing::info!(pool, ext_proc = %at, "a pool has a port of its own");
+        ports.push((pool, at));
+    }
+    Ok(ports)
+}
+
 impl Epp {
+    /// The pools that it serves.
+    pub fn pools(&self) -> &Arc<PoolsHandle> {
+        &self.pools
+    }
+
+    /// Waits until a part without which the process is useless has ended, and says why.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        ended_early(self.tasks.join_next().await)
+    }
+
     /// Says `NOT_SERVING`, serves on for `notice` and until no stream is open, for at most `timeout` in all; then cuts
     /// the streams that are left, and stops.
     pub async fn drain(&mut self, notice: Duration, timeout: Duration) {
@@ -383,11 +413,11 @@ impl Epp {
         self.stop.send_replace(true);
         // A listener's task ends once its connections have sent what they had, the status of cut streams included.
         let served = async {
-            let mut n_serving = 1 + usize::from(self.model_extractor.is_some());
+            let mut n_serving = 1 + self.own_ports.len() + usize::from(self.model_extractor.is_some());
             while n_serving > 0 {
                 match self.tasks.join_next().await {
                     None => return,
-                    Some(Ok((EXT_PROC | MODEL_EXTRACTOR, _))) => n_serving -= 1,
+                    Some(Ok((EXT_PROC | OWN_PORT | MODEL_EXTRACTOR, _))) => n_serving -= 1,
                     Some(_) => {}
                 }
             }
@@ -398,22 +428,6 @@ impl Epp {
         self.tasks.shutdown().await;
         tracing::info!("stopped");
     }
-}
-
-/// Listens on every interface, IPv6 and IPv4 where the machine has both.
-async fn bind(what: &str, port: u16) -> anyhow::Result<TcpListener> {
-    let v6 = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).await;
-    let listener = match v6 {
-        Ok(listener) => Ok(listener),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(error),
-        Err(_) => TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await,
-    };
-    listener.with_context(|| format!("cannot listen on port {port} for {what}"))
-}
-
-async fn until(mut flag: watch::Receiver<bool>) {
-    // An error means that the server itself is gone.
-    let _ = flag.wait_for(|&set| set).await;
 }
 
 #[cfg(test)]

@@ -1,15 +1,12 @@
 //! `/debug/config`: which configuration runs, with which plugins since when, and why the last one was refused.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::response::{IntoResponse, Json, Response};
 
-use crate::config::standing::ConfigStanding;
-use crate::pool::PoolState;
+use super::chosen::Chosen;
 
 /// The page.
-pub(super) async fn show(State((pool, standing)): State<(Arc<PoolState>, Arc<ConfigStanding>)>) -> Response {
+pub(super) async fn show(Chosen(chosen): Chosen) -> Response {
+    let (pool, standing) = (&chosen.state, &chosen.standing);
     let pipeline = pool.pipeline();
     let plugins = pipeline.instances().map(|(name, type_name, since)| {
         serde_json::json!({ "name": name, "type": type_name, "since_generation": since })

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use axum::extract::Query;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use epp_framework::endpoint::{Endpoint, Freshness};
 use epp_framework::scheduling::Role;
 use serde::{Deserialize, Serialize};
 
-use crate::pool::PoolState;
+use super::chosen::Chosen;
 use crate::recorder::{CandidateRecord, DecisionRecord, Eligibility, LoadRecord, ProfileRecord};
 
 /// What `/debug/decisions` may be asked for.
@@ -20,17 +20,21 @@ use crate::recorder::{CandidateRecord, DecisionRecord, Eligibility, LoadRecord, 
 pub(super) struct DecisionsQuery {
     limit: Option<usize>,
     request_id: Option<String>,
+    /// Read by [`Chosen`].
+    #[serde(rename = "pool")]
+    _pool: Option<String>,
 }
 
 /// The page.
 pub(super) async fn show(
-    State(pool): State<Arc<PoolState>>,
+    Chosen(chosen): Chosen,
     query: Result<Query<DecisionsQuery>, QueryRejection>,
 ) -> Response {
     let Ok(Query(query)) = query else {
-        let text = "expected the parameters limit (a number) and request_id, both optional\n";
+        let text = "expected the parameters limit (a number), request_id and pool, all optional\n";
         return (StatusCode::BAD_REQUEST, text).into_response();
     };
+    let pool = &chosen.state;
     let records = pool.last_decisions(query.limit.unwrap_or(50), query.request_id.as_deref());
     let uptime = pool.clock.now();
     let started = SystemTime::now() - uptime.since(epp_framework::time::Timestamp(0));

@@ -1,22 +1,21 @@
 //! `/debug/endpoints`: what is known of each endpoint, as JSON. The entry point is [`show`].
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use axum::extract::State;
 use axum::response::Json;
 use epp_framework::attribute::AttributeValue;
 use epp_framework::endpoint::Endpoint;
 use serde_json::{Value, json};
 
+use crate::admin::chosen::Chosen;
 use crate::admin::decisions::freshness_word;
 use crate::pool::PoolState;
 
 /// The page.
-pub(super) async fn show(State(pool): State<Arc<PoolState>>) -> Json<Value> {
+pub(super) async fn show(Chosen(chosen): Chosen) -> Json<Value> {
+    let pool = &chosen.state;
     let snapshot = pool.store.snapshot();
-    let endpoints: Vec<_> =
-        snapshot.endpoints.iter().map(|endpoint| endpoint_json(&pool, endpoint)).collect();
+    let endpoints: Vec<_> = snapshot.endpoints.iter().map(|endpoint| endpoint_json(pool, endpoint)).collect();
     Json(json!({ "pool": pool.name, "endpoints": endpoints }))
 }
 

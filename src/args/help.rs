@@ -24,6 +24,7 @@ Examples:
   epp --pool-name mistral --endpoints-file endpoints.yaml
   epp --pool-name mistral --endpoints-file endpoints.yaml --config-file plugins.yaml -v 4
   epp --pool-name mistral --endpoints-file endpoints.yaml --secure-serving=false --zap-encoder json
+  epp --pool default/mistral --pool default/llama,config-file=llama.yaml
   epp config check plugins.yaml
   epp standalone check -f guide.yaml --explain
   epp sim serve --servers 4 --endpoints-file endpoints.yaml

@@ -4,10 +4,11 @@ use std::any::TypeId;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
-use clap::{Arg, CommandFactory, Parser};
+use clap::{Arg, ArgAction, CommandFactory, Parser};
 
 use super::environment;
 use super::flags::{self, FLAGS, Fate, HINT_KEY, Kind};
+use super::pool_flag::PoolFlag;
 use super::syntax::{self, Given, Grammar, Known, Line};
 use super::{Args, ServeArgs, help, review, selector};
 use crate::config::problem::shown;
@@ -74,12 +75,13 @@ fn grammar(command: &clap::Command) -> Grammar {
     let mut grammar = Grammar::default();
     for flag in FLAGS {
         for name in [Some(flag.name), flag.camel].into_iter().flatten() {
-            grammar.add(name, Known { flag: flag.name.to_owned(), kind: flag.kind });
+            grammar.add(name, Known { flag: flag.name.to_owned(), kind: flag.kind, repeats: false });
         }
     }
     for (name, arg) in declared(command) {
         let kind = flags::find(name).map_or_else(|| kind(arg), |flag| flag.kind);
-        grammar.add(name, Known { flag: name.to_owned(), kind });
+        let repeats = matches!(arg.get_action(), ArgAction::Append);
+        grammar.add(name, Known { flag: name.to_owned(), kind, repeats });
     }
     command.get_subcommands().for_each(|subcommand| grammar.add_subcommand(subcommand.get_name()));
     grammar
@@ -172,13 +174,16 @@ impl Reading {
             self.notes.push("--config-text is empty, which is as if it were not given".to_owned());
         }
 
+        self.check_pools(args);
         let pool = &mut args.pool;
         if pool.pool_namespace.is_empty() {
             pool.pool_namespace =
                 environment::variable(env, "NAMESPACE").unwrap_or_else(|| "default".to_owned());
         }
         let selected = !args.cluster.endpoint_selector.0.is_empty();
-        if selected && pool.pool_name.is_empty() {
+        if selected && !pool.pool.is_empty() {
+            // Told above.
+        } else if selected && pool.pool_name.is_empty() {
             let pod = ["POD_NAME", "HOSTNAME"].into_iter().find_map(|name| environment::variable(env, name));
             pool.pool_name = selector::pool_name(&pod.unwrap_or_default());
         } else if selected {
@@ -226,6 +231,37 @@ impl Reading {
         }
     }
 
+    /// Several pools: what goes with them, and whether they are different ones.
+    fn check_pools(&mut self, args: &ServeArgs) {
+        let pools = &args.pool.pool;
+        if pools.is_empty() {
+            return;
+        }
+        for (flag, given) in [
+            ("--pool-name", !args.pool.pool_name.is_empty()),
+            ("--pool-namespace", !args.pool.pool_namespace.is_empty()),
+            ("--endpoint-selector", !args.cluster.endpoint_selector.0.is_empty()),
+            ("--endpoints-file", args.pool.endpoints_file.is_some()),
+        ] {
+            if given {
+                self.problems
+                    .push(format!("--pool and {flag} each say what the pool is: set only one of them"));
+            }
+        }
+        for (at, pool) in pools.iter().enumerate() {
+            let name = pool.full_name();
+            if pools[..at].iter().any(|before| before.full_name() == name) {
+                self.problems.push(format!("--pool {name} is given twice"));
+            }
+            let shares = |other: &&PoolFlag| other.port.is_some() && other.port == pool.port;
+            let taken = pools[..at].iter().find(shares).map(PoolFlag::full_name);
+            let common = (pool.port == Some(args.listeners.grpc_port)).then(|| "--grpc-port".to_owned());
+            if let (Some(port @ 1..), Some(other)) = (pool.port, taken.or(common)) {
+                self.problems.push(format!("--pool {name}: port {port} is that of {other}"));
+            }
+        }
+    }
+
     fn check(&mut self, args: &ServeArgs) {
         let (selector, ports) = (&args.cluster.endpoint_selector, &args.cluster.endpoint_target_ports);
         let problem = match (selector.0.is_empty(), ports.0.is_empty()) {
@@ -239,7 +275,7 @@ impl Reading {
             ),
         };
         self.problems.extend(problem.map(str::to_owned));
-        if args.pool.pool_name.is_empty() {
+        if args.pool.pool_name.is_empty() && args.pool.pool.is_empty() {
             let text = "required \"poolName\" flag not set (-poolName or --pool-name); see epp --help";
             self.problems.push(text.to_owned());
         }

@@ -21,6 +21,8 @@ pub(super) struct Known {
     pub(super) flag: String,
     /// How its value is written.
     pub(super) kind: Kind,
+    /// Whether all of several count, not the last alone.
+    pub(super) repeats: bool,
 }
 
 impl Grammar {
@@ -63,7 +65,7 @@ impl Given {
 /// What a command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Line {
-    /// To serve, with these flags, each once: the last of several counts.
+    /// To serve, with these flags, each once: the last of several counts, unless it is one that repeats.
     Serve {
         /// The flags.
         given: Vec<Given>,
@@ -200,7 +202,7 @@ impl Reader<'_> {
             value: shown(value),
             expected,
         })?;
-        self.given.retain(|before| before.name != given.name);
+        self.given.retain(|before| known.repeats || before.name != given.name);
         self.given.push(given);
         Ok(())
     }

@@ -459,3 +459,4 @@ fn help_is_grouped_names_every_flag_and_fits_100_columns() {
 }
 
 mod docs;
+mod pools;

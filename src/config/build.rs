@@ -20,7 +20,7 @@ use epp_framework::plugin::{Kind, PluginType};
 pub use self::data_layer::SourcePlan;
 use crate::config::parameters::{self, Reference};
 use crate::config::problem::{Position, Problem, Problems, shown};
-use crate::config::{EndpointPickerConfig, PluginSpec, read_into};
+use crate::config::{EndpointPickerConfig, Located, PluginSpec, node, read_into};
 
 const DEFAULT_PROFILE: &str = "default";
 const DEFAULT_HANDLER: &str = "single-profile-handler";
@@ -110,9 +110,22 @@ pub struct ProfilePlan {
 
 /// Reads and composes a file. The composition is there if and only if no problem is an error.
 pub fn load(text: &str, types: &'static [PluginType]) -> (Option<Composition>, Vec<Problem>) {
+    load_with_costs(text, types, None)
+}
+
+/// The same; `costs` are parameters of `llm-request-costs`, which is there with them unless the file declares it.
+pub fn load_with_costs(
+    text: &str,
+    types: &'static [PluginType],
+    costs: Option<&str>,
+) -> (Option<Composition>, Vec<Problem>) {
     let mut problems = Problems::default();
     let config = read_into(text, &mut problems);
-    let composition = config.and_then(|config| Composer::new(&config, types, &mut problems).compose());
+    let composition = config.and_then(|config| {
+        let mut composer = Composer::new(&config, types, &mut problems);
+        composer.costs = costs;
+        composer.compose()
+    });
     (composition.filter(|_| !problems.has_errors()), problems.into_vec())
 }
 
@@ -143,6 +156,8 @@ struct Composer<'a> {
     guessed: Vec<&'static str>,
     /// Whether a name was told to be unknown: it may have meant what seems to be left over.
     has_unknown_names: bool,
+    /// Parameters of `llm-request-costs`, if the file does not declare it.
+    costs: Option<&'a str>,
 }
 
 impl<'a> Composer<'a> {
@@ -163,6 +178,7 @@ impl<'a> Composer<'a> {
             every_entry_is_read: false,
             guessed: Vec::new(),
             has_unknown_names: false,
+            costs: None,
         }
     }
 
@@ -310,10 +326,36 @@ impl<'a> Composer<'a> {
         }
     }
 
-    /// Injects the reporter of a file that declares none, if the binary has it.
+    /// Injects the reporter of a file that declares none, or not the one of the costs; if the binary has it.
     fn default_reporter(&mut self) {
-        if self.all_of(Kind::Reporter).is_empty() && self.find_type(DEFAULT_REPORTER).is_some() {
-            self.inject(DEFAULT_REPORTER, Position::START);
+        let Some(plugin_type) = self.find_type(DEFAULT_REPORTER) else { return };
+        let Some(costs) = self.costs else {
+            if self.all_of(Kind::Reporter).is_empty() {
+                self.inject(DEFAULT_REPORTER, Position::START);
+            }
+            return;
+        };
+        if self.instances.iter().any(|plan| plan.plugin_type.name == plugin_type.name) {
+            return;
+        }
+        let parameters = match node::parse(costs) {
+            Ok(parameters) => parameters,
+            Err(problem) => {
+                self.problems
+                    .error(Position::START, format!("the costs cannot be read: {}", problem.message));
+                return;
+            }
+        };
+        let spec = PluginSpec {
+            at: Position::START,
+            index: self.config.plugins.len(),
+            name: Some(Located { value: DEFAULT_REPORTER.to_owned(), at: Position::START }),
+            type_name: None,
+            parameters: Some(parameters),
+        };
+        let (parameters, _) = parameters::read(&spec, plugin_type, self.config.api_version, self.problems);
+        if let Some(at) = self.inject(DEFAULT_REPORTER, Position::START) {
+            self.instances[at].parameters = parameters;
         }
     }
 

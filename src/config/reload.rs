@@ -1,7 +1,8 @@
 //! Where the configuration comes from, and its reload: watch the file, check, build, swap.
 //!
 //! A file with any error changes nothing: the pipeline before goes on, and every problem is logged with its place. An
-//! empty file is an error, too, unless `epp` starts with it.
+//! empty file is an error, too, unless `epp` starts with it. A text that somebody hands over ([`Following::exchange`]) is
+//! dealt with in the same way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub struct ConfigSource {
     name: String,
     text: String,
     watch: Option<FileWatch>,
+    costs: Option<String>,
 }
 
 impl ConfigSource {
@@ -37,18 +39,30 @@ impl ConfigSource {
             let mut watch = FileWatch::new(path, interval);
             let name = path.display().to_string();
             let text = watch.first_read().with_context(|| format!("cannot read --config-file {name}"))?;
-            return Ok(Self { name, text, watch: Some(watch) });
+            return Ok(Self { name, text, watch: Some(watch), costs: None });
         }
         let (name, text) = match &args.config_text {
             Some(text) => ("--config-text", text.as_str()),
             None => ("built-in default", args.built_in.as_deref().unwrap_or(DEFAULT_CONFIG)),
         };
-        Ok(Self { name: name.to_owned(), text: text.to_owned(), watch: None })
+        Ok(Self { name: name.to_owned(), text: text.to_owned(), watch: None, costs: None })
+    }
+
+    /// A text that is handed over, under the name that messages have; without one the built-in default.
+    pub fn given(name: &str, text: Option<String>) -> Self {
+        let text = text.unwrap_or_else(|| DEFAULT_CONFIG.to_owned());
+        Self { name: name.to_owned(), text, watch: None, costs: None }
+    }
+
+    /// Gives `llm-request-costs` these parameters where the configuration does not declare it.
+    #[must_use]
+    pub fn with_costs(self, costs: Option<String>) -> Self {
+        Self { costs, ..self }
     }
 
     /// Checks the configuration. Warnings are logged; with any error, all problems are in the error.
     pub fn first(&self, types: &'static [PluginType]) -> anyhow::Result<Composition> {
-        let (composition, problems) = build::load(&self.text, types);
+        let (composition, problems) = build::load_with_costs(&self.text, types, self.costs.as_deref());
         match composition {
             Some(composition) => {
                 warn(&self.name, &problems);
@@ -67,9 +81,9 @@ impl ConfigSource {
         Ok(standing)
     }
 
-    /// The file to watch, if there is one.
-    pub fn into_watch(self) -> Option<FileWatch> {
-        self.watch
+    /// The file to watch, if there is one, and the costs.
+    pub fn into_parts(self) -> (Option<FileWatch>, Option<String>) {
+        (self.watch, self.costs)
     }
 }
 
@@ -95,12 +109,12 @@ struct Checked {
 /// Composes what a file shows that was followed, or tells everything that is to be said of it.
 ///
 /// A file that shows nothing is one that is being written, or that was cut: it does not mean the built-in default.
-fn check(text: &str, types: &'static [PluginType]) -> Result<Checked, Vec<Problem>> {
+fn check(text: &str, types: &'static [PluginType], costs: Option<&str>) -> Result<Checked, Vec<Problem>> {
     // Nothing is one value, too: `null`.
     if node::parse_up_to(1, text).is_ok_and(|root| root.value == Value::Null) {
         return Err(vec![Problem::error(Position::START, EMPTY)]);
     }
-    match build::load(text, types) {
+    match build::load_with_costs(text, types, costs) {
         (Some(composition), warnings) => {
             let effective = effective::of(text, &composition);
             Ok(Checked { composition, effective, warnings })
@@ -110,7 +124,7 @@ fn check(text: &str, types: &'static [PluginType]) -> Result<Checked, Vec<Proble
 }
 
 /// Follows the file for ever. A hangup (SIGHUP) has it read at once.
-pub async fn run(mut watch: FileWatch, mut hangup: Signal, following: Following) -> anyhow::Result<()> {
+pub async fn run(mut watch: FileWatch, mut hangup: Signal, following: Arc<Following>) -> anyhow::Result<()> {
     let name = watch.path().display().to_string();
     loop {
         let read = tokio::select! {
@@ -119,7 +133,9 @@ pub async fn run(mut watch: FileWatch, mut hangup: Signal, following: Following)
         };
         match read {
             Ok(text) => following.take(&name, text).await,
-            Err(error) => following.refuse(None, vec![(Severity::Error, format!("{name}: {error}"))]),
+            Err(error) => {
+                following.refuse(None, vec![(Severity::Error, format!("{name}: {error}"))]);
+            }
         }
     }
 }
@@ -142,33 +158,40 @@ pub struct Following {
     pub layers: LayerCheck,
     /// Where it is noted what runs.
     pub standing: Arc<ConfigStanding>,
+    /// Parameters of `llm-request-costs`, where a configuration does not declare it.
+    pub costs: Option<String>,
 }
 
 impl Following {
-    async fn take(&self, name: &str, text: String) {
-        if self.standing.unchanged(&text) {
-            tracing::info!(file = name, "configuration unchanged");
-            return;
-        }
-        let (types, text) = (self.types, Arc::<str>::from(text));
-        let read = text.clone();
+    async fn take(self: &Arc<Self>, name: &str, text: String) {
+        let (following, owned) = (self.clone(), name.to_owned());
         // A long file takes its time, and the metrics port answers from this thread.
-        let checked = tokio::task::spawn_blocking(move || check(&read, types)).await;
-        let told = |problems: Vec<Problem>| {
-            problems.iter().map(|problem| (problem.severity, problem.in_file(name))).collect()
-        };
-        match checked {
-            Ok(Ok(checked)) => self.swap(name, &text, checked),
-            Ok(Err(problems)) => self.refuse(Some(&text), told(problems)),
-            Err(error) => self.refuse(Some(&text), vec![(Severity::Error, format!("{name}: {error}"))]),
+        let taken = tokio::task::spawn_blocking(move || following.exchange(&owned, &text)).await;
+        if let Err(error) = taken {
+            self.refuse(None, vec![(Severity::Error, format!("{name}: {error}"))]);
         }
     }
 
-    fn swap(&self, name: &str, text: &str, checked: Checked) {
+    /// Lets this text take over, which messages call `name`; or logs everything that is wrong with it, and returns that.
+    pub fn exchange(&self, name: &str, text: &str) -> Result<(), Vec<String>> {
+        if self.standing.unchanged(text) {
+            tracing::info!(file = name, "configuration unchanged");
+            return Ok(());
+        }
+        match check(text, self.types, self.costs.as_deref()) {
+            Ok(checked) => self.swap(name, text, checked),
+            Err(problems) => {
+                let told = problems.iter().map(|problem| (problem.severity, problem.in_file(name)));
+                Err(self.refuse(Some(text), told.collect()))
+            }
+        }
+    }
+
+    fn swap(&self, name: &str, text: &str, checked: Checked) -> Result<(), Vec<String>> {
         let before = self.pool.pipeline();
         let pipeline = Pipeline::build(&checked.composition, &self.pool.slots, Some(&before));
         if let Err(problem) = self.layers.check(&pipeline.data_layer, &before.data_layer) {
-            return self.refuse(Some(text), vec![(Severity::Error, format!("{name}: {problem}"))]);
+            return Err(self.refuse(Some(text), vec![(Severity::Error, format!("{name}: {problem}"))]));
         }
         warn(name, &checked.warnings);
         if pipeline.discovery != before.discovery {
@@ -177,9 +200,10 @@ impl Following {
         self.pool.swap_pipeline(pipeline);
         let generation = self.standing.accepted(text, checked.effective);
         tracing::info!(file = name, generation, "configuration reloaded");
+        Ok(())
     }
 
-    fn refuse(&self, text: Option<&str>, told: Vec<(Severity, String)>) {
+    fn refuse(&self, text: Option<&str>, told: Vec<(Severity, String)>) -> Vec<String> {
         for (severity, problem) in &told {
             if *severity == Severity::Error {
                 tracing::error!(problem, "configuration refused; the one before goes on");
@@ -187,6 +211,8 @@ impl Following {
                 tracing::warn!(problem, "configuration refused; the one before goes on");
             }
         }
-        self.standing.refused(text, told.into_iter().map(|(_, problem)| problem));
+        let told: Vec<_> = told.into_iter().map(|(_, problem)| problem).collect();
+        self.standing.refused(text, told.iter().cloned());
+        told
     }
 }

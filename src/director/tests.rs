@@ -61,7 +61,7 @@ async fn a_requests_duration_is_from_its_headers_to_the_end_of_its_answer() {
     tokio::time::advance(Duration::from_secs(5)).await;
     ticket.on_response_chunk(br#"{"usage":{"prompt_tokens":1,"completion_tokens":4}}"#);
     ticket.complete();
-    let page = director.pool.metrics_page();
+    let page = director.pool.metrics.render();
     for (name, seconds) in [("request_duration_seconds", 8), ("normalized_time_per_output_token_seconds", 2)]
     {
         let line =

@@ -35,6 +35,8 @@ pub struct PoolFile {
     pub endpoints: Vec<EndpointMeta>,
     /// Priority by objective; negative means sheddable.
     pub objectives: BTreeMap<String, i32>,
+    /// Priority by model, which a file cannot say.
+    pub model_priorities: BTreeMap<String, i32>,
     /// Which model a request is sent to.
     pub rewrites: Rewrites,
 }
@@ -166,14 +168,13 @@ impl<'a> Reader<'a> {
         node
     }
 
-    /// All entries belong to the one pool of this process; which name it has does not matter.
+    /// All entries belong to one pool; which name it has does not matter.
     fn same_pool(&mut self, fields: &Fields<'a>) {
         let Some(node) = fields.get("pool") else { return };
         let Some(pool) = self.name(node, "pool") else { return };
         let first = *self.pool.get_or_insert(pool);
         if first != pool {
-            let message =
-                format!("`pool`: expected {} as above, several pools are not supported yet", shown(first));
+            let message = format!("`pool`: expected {} as above, a file is about one pool", shown(first));
             self.problems.error(node.at, message);
         }
     }

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use epp_framework::endpoint::EndpointMeta;
 
-use super::diff;
 use super::file::{self, PoolFile};
+use super::list::ListWriter;
 use crate::datastore::StoreWriter;
 use crate::file_watch::FileWatch;
 use crate::pool::PoolState;
@@ -19,22 +18,22 @@ use crate::pool::PoolState;
 pub struct FileSource {
     watch: FileWatch,
     follow: bool,
-    writer: StoreWriter,
+    list: ListWriter,
     pool: Arc<PoolState>,
-    known: Vec<EndpointMeta>,
 }
 
 impl FileSource {
     /// Makes the source of `pool`; reads nothing yet. Without an interval the file is read once only.
     pub fn new(path: PathBuf, follow: Option<Duration>, writer: StoreWriter, pool: Arc<PoolState>) -> Self {
         let watch = FileWatch::new(path, follow.unwrap_or_default());
-        Self { watch, follow: follow.is_some(), writer, pool, known: Vec::new() }
+        let list = ListWriter::new(writer, pool.clone());
+        Self { watch, follow: follow.is_some(), list, pool }
     }
 
     /// Reads the file for the first time. With any error, all problems are in the error.
     pub fn first(&mut self) -> anyhow::Result<()> {
         let file = first_read(&mut self.watch, &self.pool.namespace)?;
-        self.apply(file);
+        self.list.apply(file);
         Ok(())
     }
 
@@ -51,9 +50,10 @@ impl FileSource {
             };
             match result {
                 Ok(file) => {
-                    self.apply(file);
+                    let endpoints = file.endpoints.len();
+                    self.list.apply(file);
                     self.count("ok");
-                    tracing::info!(file = name, endpoints = self.known.len(), "endpoints reloaded");
+                    tracing::info!(file = name, endpoints, "endpoints reloaded");
                 }
                 Err(problems) => {
                     self.count("refused");
@@ -71,18 +71,6 @@ impl FileSource {
 
     fn count(&self, result: &str) {
         self.pool.metrics.endpoints_reloads.with_label_values(&[result]).inc();
-    }
-
-    fn apply(&mut self, file: PoolFile) {
-        let changes = diff(&self.known, &file.endpoints);
-        self.writer.update_rules(|rules| {
-            rules.objectives = file.objectives;
-            rules.rewrites = file.rewrites;
-        });
-        // Forgetting walks whole indices; other tasks of this thread must not wait for it.
-        tokio::task::block_in_place(|| self.writer.apply(changes, |left| self.pool.forget(left)));
-        self.writer.set_synced(true);
-        self.known = file.endpoints;
     }
 }
 

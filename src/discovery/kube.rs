@@ -136,6 +136,7 @@ impl KubeSource {
             Message::Standing(at, standing) => standings.set(at, standing),
             Message::Event(event) => {
                 if let Event::Pool(spec) = &event {
+                    self.writer.set_picker(spec.as_ref().and_then(|spec| spec.picker.clone()));
                     if spec.is_none() {
                         self.pods.send_replace(None);
                     }
@@ -183,7 +184,8 @@ impl KubeSource {
             // Forgetting walks whole indices; other tasks of this thread must not wait for it.
             tokio::task::block_in_place(|| self.writer.apply(changes, |left| self.pool.forget(left)));
             let endpoints = self.pool.store.snapshot().endpoints.len();
-            tracing::info!(endpoints, changed, removed, "endpoints changed");
+            let pool = self.pool.name.as_str();
+            tracing::info!(pool, endpoints, changed, removed, "endpoints changed");
         }
         // Before the first answer of each kind, requests could go to a model that is to be rewritten.
         let synced = synced && (*self.pool.store.synced().borrow() || standings.heard_of_all());

@@ -110,7 +110,10 @@ fn used_page() -> String {
     model.count_request(1);
     model.count_error("BadRequest");
     metrics.plugins.with_label_values(&["Scorer", "queue-scorer", "q"]).observe(0.5);
-    metrics.render()
+    page::page([
+        (process::ProcessMetrics::new().registry().gather(), None),
+        (metrics.registry().gather(), None),
+    ])
 }
 
 #[test]

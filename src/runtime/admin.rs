@@ -15,9 +15,8 @@ use crate::admin::token_file::TokenFile;
 use crate::admin::{self, Guards};
 use crate::args::ServeArgs;
 use crate::cluster::Cluster;
-use crate::config::standing::ConfigStanding;
 use crate::http1;
-use crate::pool::PoolState;
+use crate::pools::Pools;
 use crate::runtime::{FILE_INTERVAL, Tasks};
 use crate::sockets::sockets;
 use crate::tls::acceptor::Acceptor;
@@ -92,13 +91,8 @@ impl ReviewsOnce<'_> {
 }
 
 /// Serves the port for ever.
-pub(super) async fn serve(
-    listener: TcpListener,
-    pool: Arc<PoolState>,
-    standing: Arc<ConfigStanding>,
-    admin: Admin,
-) {
+pub(super) async fn serve(listener: TcpListener, pools: Arc<Pools>, admin: Admin) {
     let connections = Acceptor::new(sockets(listener), admin.tls).connections();
     let connections = connections.map(|Ok(connection)| connection.without_preface()).boxed();
-    http1::serve(connections, LIMITS, admin::router(pool, standing, admin.guards)).await;
+    http1::serve(connections, LIMITS, admin::router(pools, admin.guards)).await;
 }

@@ -1,5 +1,7 @@
-//! Where the pool comes from: a file, or a Kubernetes API. [`Source::choose`] decides, [`Source::open`] begins.
+//! Where a pool comes from: a file, a Kubernetes API, or somebody in this process. Of the former two [`Source::choose`]
+//! decides and [`Source::open`] begins.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -8,6 +10,7 @@ use epp_framework::plugin::Discovery;
 use crate::args::ServeArgs;
 use crate::cluster::Cluster;
 use crate::datastore::StoreWriter;
+use crate::discovery::fed::FedSource;
 use crate::discovery::file_source::FileSource;
 use crate::discovery::kube::{KubeSource, PoolSource};
 use crate::pool::PoolState;
@@ -27,23 +30,29 @@ pub(super) enum Discoverer {
     File(Box<FileSource>),
     /// A Kubernetes API.
     Cluster(Box<KubeSource>),
+    /// Who knows the members.
+    Fed(Box<FedSource>),
 }
 
 impl Source {
     /// The file that the flag or the configuration names, or else the Kubernetes API.
-    pub(super) fn choose(args: &ServeArgs, configured: Option<Discovery>) -> anyhow::Result<Self> {
+    pub(super) fn choose(
+        args: &ServeArgs,
+        endpoints_file: Option<&Path>,
+        configured: Option<Discovery>,
+    ) -> anyhow::Result<Self> {
         let selected = !args.cluster.endpoint_selector.0.is_empty();
-        match (&args.pool.endpoints_file, configured) {
+        match (endpoints_file, configured) {
             (_, Some(configured)) if selected => bail!(
                 "--endpoint-selector is given, but `dataLayer.discovery` of the configuration says {}: set only one of them",
                 configured.path.display()
             ),
-            (Some(path), Some(configured)) if *path != configured.path => bail!(
+            (Some(path), Some(configured)) if path != configured.path => bail!(
                 "--endpoints-file is {}, but `dataLayer.discovery` of the configuration says {}: set only one of them",
                 path.display(),
                 configured.path.display()
             ),
-            (Some(path), _) => Ok(Self::File(Discovery { path: path.clone(), follow: true })),
+            (Some(path), _) => Ok(Self::File(Discovery { path: path.to_owned(), follow: true })),
             (None, Some(configured)) => Ok(Self::File(configured)),
             (None, None) => Ok(Self::Cluster(pool_source(args))),
         }
@@ -85,6 +94,7 @@ impl Discoverer {
         match self {
             Self::File(source) => ("endpoints file", source.run().await),
             Self::Cluster(source) => ("discovery", source.run().await),
+            Self::Fed(source) => ("members", source.run().await),
         }
     }
 }

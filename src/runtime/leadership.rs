@@ -1,10 +1,12 @@
-//! Puts this replica up for election, if the flag asks for it: [`stand`], then [`campaign`].
+//! Puts this replica up for election, if the flag asks for it: [`stand`], then [`campaign`]. The lease is that of the
+//! first pool, whatever their number.
 
 use anyhow::Context;
 use prometheus::Registry;
 use tokio::sync::watch;
 
 use crate::args::ServeArgs;
+use crate::args::pool_flag::PoolFlag;
 use crate::clock::Clock;
 use crate::cluster::Cluster;
 use crate::health::Readiness;
@@ -28,8 +30,9 @@ pub(super) async fn stand(
         "--ha-enable-leader-election needs a Kubernetes API that keeps the lease; without one leave it out: every replica \
          serves",
     )?;
-    let namespace = &args.pool.pool_namespace;
-    let lease = [namespace.clone(), lease_name(namespace, &args.pool.pool_name)];
+    let served = args.served();
+    let PoolFlag { namespace, name, .. } = served.first().context("an election needs a pool")?;
+    let lease = [namespace.clone(), lease_name(namespace, name)];
     Ok(Some(Candidate::new(client, lease, identity(), clock, registry)?))
 }
 

@@ -1,5 +1,7 @@
 //! What a gRPC port does with clients that fall silent before HTTP/2 begins, and after.
 
+use std::net::Ipv4Addr;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, pause, sleep};
@@ -14,7 +16,7 @@ const SETTINGS_ACK: [u8; 9] = [0, 0, 0, 4, 1, 0, 0, 0, 0];
 
 /// Says `hello` to a gRPC port and then nothing. Returns how many seconds the connection is kept.
 async fn kept_s(hello: &[u8]) -> u64 {
-    let listener = bind("a test", 0).await.unwrap();
+    let listener = bind("a test", None, 0).await.unwrap();
     let at = (Ipv4Addr::LOCALHOST, listener.local_addr().unwrap().port());
     let flag = || watch::Sender::new(false).subscribe();
     let health = Readiness::new(flag(), flag(), flag()).into_server();

@@ -364,7 +364,7 @@ async fn the_configuration_may_name_the_endpoints_file() {
     };
     let (once, follows, told_twice) =
         (start(false, false).await, start(true, false).await, start(false, true).await);
-    let n_endpoints = |epp: &epp::runtime::Epp| epp.pool.store.snapshot().endpoints.len();
+    let n_endpoints = |epp: &epp::runtime::Epp| epp.pools().states()[0].store.snapshot().endpoints.len();
     assert_eq!([&once, &follows, &told_twice].map(n_endpoints), [2; 3]);
     write(3);
     for epp in [&follows, &told_twice] {

@@ -8,7 +8,7 @@ fn grammar() -> Grammar {
     let mut grammar = Grammar::default();
     for flag in FLAGS {
         for name in [Some(flag.name), flag.camel].into_iter().flatten() {
-            grammar.add(name, Known { flag: flag.name.to_owned(), kind: flag.kind });
+            grammar.add(name, Known { flag: flag.name.to_owned(), kind: flag.kind, repeats: false });
         }
     }
     grammar.add_subcommand("sim");

@@ -48,6 +48,17 @@ pub struct PoolSpec {
     pub match_labels: BTreeMap<String, String>,
     /// Ports that traffic goes to. Beyond [`MAX_TARGET_PORTS`], repeated ones and 0 are ignored.
     pub target_ports: Vec<u16>,
+    /// The Service of its picker, if it names one.
+    pub picker: Option<PickerService>,
+}
+
+/// The Service that gateways call for a pool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PickerService {
+    /// Its name, in the pool's namespace.
+    pub name: String,
+    /// Its port; `None` is the usual one.
+    pub port: Option<u16>,
 }
 
 impl PoolSpec {

@@ -14,7 +14,11 @@ fn pairs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 /// The pool `x`.
 fn pool(ports: &[u16]) -> Event {
-    Event::Pool(Some(PoolSpec { match_labels: pairs(&[("app", "x")]), target_ports: ports.to_vec() }))
+    Event::Pool(Some(PoolSpec {
+        match_labels: pairs(&[("app", "x")]),
+        target_ports: ports.to_vec(),
+        ..PoolSpec::default()
+    }))
 }
 
 /// A ready pod of the pool `x`.
@@ -142,14 +146,15 @@ fn row_126_a_changed_selector_asks_for_a_list_that_drops_pods() {
     let all = vec![pod("old", "10.0.0.1"), new, both];
     let mut world = World::with(&[8000], all.clone());
     assert_eq!(world.list(), ["both=10.0.0.3:8000", "old=10.0.0.1:8000"]);
-    let selector = PoolSpec { match_labels: pairs(&[("v", "2")]), target_ports: vec![8000] };
+    let selector =
+        PoolSpec { match_labels: pairs(&[("v", "2")]), target_ports: vec![8000], ..PoolSpec::default() };
     let update = world.tell(Event::Pool(Some(selector)));
     assert!(update.relist_pods && update.synced);
     assert_eq!(world.list(), ["both=10.0.0.3:8000", "old=10.0.0.1:8000"], "until the list is there");
     assert!(!world.update().relist_pods, "said once");
     world.tell(Event::Pods(Told::Reset(all)));
     assert_eq!(world.list(), ["both=10.0.0.3:8000", "new=10.0.0.2:8000"]);
-    let ports = PoolSpec { match_labels: pairs(&[("v", "2")]), target_ports: vec![1] };
+    let ports = PoolSpec { match_labels: pairs(&[("v", "2")]), target_ports: vec![1], ..PoolSpec::default() };
     assert!(!world.tell(Event::Pool(Some(ports))).relist_pods, "other ports take no list");
 }
 

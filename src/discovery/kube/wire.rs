@@ -11,7 +11,7 @@ use serde::de::IgnoredAny;
 
 use super::kinds::POOL_GROUP;
 use crate::discovery::index::Objective;
-use crate::discovery::index::endpoints::{PodState, PoolSpec};
+use crate::discovery::index::endpoints::{PickerService, PodState, PoolSpec};
 use crate::discovery::index::rewrites::{
     Criticality, InferenceModel, ModelRewrite, PoolRef, RewriteMatch, RewriteRule, RewriteTarget,
 };
@@ -134,6 +134,12 @@ pub(super) fn pool(text: &str) -> serde_json::Result<Item<PoolSpec>> {
     struct Spec {
         selector: Selector,
         target_ports: Vec<Port>,
+        endpoint_picker_ref: Option<Picker>,
+    }
+    #[derive(Deserialize)]
+    struct Picker {
+        name: String,
+        port: Option<Port>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -146,7 +152,10 @@ pub(super) fn pool(text: &str) -> serde_json::Result<Item<PoolSpec>> {
     }
     let Object::<Spec> { metadata, spec } = serde_json::from_str(text)?;
     let target_ports = spec.target_ports.into_iter().map(|port| port.number).collect();
-    Ok(metadata.item(PoolSpec { match_labels: spec.selector.match_labels, target_ports }))
+    let picker = spec.endpoint_picker_ref;
+    let picker =
+        picker.map(|Picker { name, port }| PickerService { name, port: port.map(|port| port.number) });
+    Ok(metadata.item(PoolSpec { match_labels: spec.selector.match_labels, target_ports, picker }))
 }
 
 /// Reads an `InferencePool` of `inference.networking.x-k8s.io/v1alpha2`.
@@ -156,10 +165,19 @@ pub(super) fn older_pool(text: &str) -> serde_json::Result<Item<PoolSpec>> {
     struct Spec {
         selector: BTreeMap<String, String>,
         target_port_number: u16,
+        extension_ref: Option<Picker>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Picker {
+        name: String,
+        port_number: Option<u16>,
     }
     let Object::<Spec> { metadata, spec } = serde_json::from_str(text)?;
     let target_ports = vec![spec.target_port_number];
-    Ok(metadata.item(PoolSpec { match_labels: spec.selector, target_ports }))
+    let picker = spec.extension_ref;
+    let picker = picker.map(|Picker { name, port_number: port }| PickerService { name, port });
+    Ok(metadata.item(PoolSpec { match_labels: spec.selector, target_ports, picker }))
 }
 
 #[derive(Deserialize)]

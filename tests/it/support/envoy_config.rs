@@ -43,6 +43,8 @@ pub(crate) enum Pool {
 pub(crate) struct EnvoySetup {
     /// Where the EPP's `ext_proc` service listens.
     pub(crate) epp: SocketAddr,
+    /// The authority of calls to the EPP; none: the cluster's name.
+    pub(crate) authority: Option<&'static str>,
     /// Whether the EPP speaks TLS; any certificate is accepted, unless `epp_connection` says otherwise.
     pub(crate) epp_tls: bool,
     /// How Envoy connects to the EPP.
@@ -85,6 +87,7 @@ impl EnvoySetup {
     pub(crate) fn new(epp: SocketAddr) -> Self {
         Self {
             epp,
+            authority: None,
             epp_tls: false,
             epp_connection: EppConnection::default(),
             request_body: BodyMode::Duplex,
@@ -160,7 +163,7 @@ impl EnvoySetup {
             "name": "envoy.filters.http.ext_proc",
             "typed_config": {
                 "@type": extension("filters.http.ext_proc.v3.ExternalProcessor"),
-                "grpc_service": { "envoy_grpc": { "cluster_name": "epp" } },
+                "grpc_service": { "envoy_grpc": { "cluster_name": "epp", "authority": self.authority.unwrap_or("epp") } },
                 "processing_mode": {
                     "request_header_mode": "SEND",
                     "request_body_mode": self.request_body.name(),

@@ -19,9 +19,11 @@ use epp::config::build;
 use epp::datastore::{self, RequestRules};
 use epp::director::{Director, Rules};
 use epp::discovery::Change;
-use epp::ext_proc::{ExtProc, Limits, Options};
+use epp::ext_proc::{Limits, Options, PickerServer, Shared};
 use epp::metrics::Metrics;
+use epp::metrics::page::page;
 use epp::metrics::pool::PoolCollector;
+use epp::metrics::process::ProcessMetrics;
 use epp::pipeline::Pipeline;
 use epp::pool::{PoolParts, PoolState};
 use epp_framework::endpoint::{Endpoint, EndpointMeta, ScrapedLoad};
@@ -49,6 +51,7 @@ pub(crate) type Pod = (u32, f64, &'static str);
 pub(crate) struct Hermetic {
     pub(crate) pool: Arc<PoolState>,
     pub(crate) client: ExternalProcessorClient<Channel>,
+    process: ProcessMetrics,
     _cut: watch::Sender<bool>,
     runtime: Option<Runtime>,
 }
@@ -103,13 +106,13 @@ impl Hermetic {
     async fn serve(pool: Arc<PoolState>, setup: Setup) -> Self {
         let cut = watch::Sender::new(false);
         let director = Arc::new(Director::new(pool.clone(), setup.rules));
-        let service = ExtProc::new(director, pool.metrics.streams.clone(), cut.subscribe(), setup.limits)
-            .with_options(setup.options)
-            .into_server();
+        let process = ProcessMetrics::new();
+        let shared = Shared::new(process.streams.clone(), cut.subscribe(), setup.limits, setup.options);
+        let service = shared.picker(director).into_server();
         let runtime = server_runtime("hermetic");
         let address = serve(&runtime, service).await;
         let client = ExternalProcessorClient::connect(format!("http://{address}")).await.expect("it listens");
-        Self { pool, client, _cut: cut, runtime: Some(runtime) }
+        Self { pool, client, process, _cut: cut, runtime: Some(runtime) }
     }
 
     /// Sends these messages on one stream, closes it, and returns the answers and how it ended.
@@ -142,7 +145,7 @@ impl Hermetic {
 
     /// The metrics page.
     pub(crate) fn metrics(&self) -> String {
-        self.pool.metrics_page()
+        page([(self.process.registry().gather(), None), (self.pool.gather_metrics(), None)])
     }
 
     /// What is still held: running requests, open streams, requests and tokens in flight.
@@ -153,7 +156,7 @@ impl Hermetic {
         let (requests, tokens) = loads.fold((0, 0), |(requests, tokens), load| {
             (requests + load.requests, tokens + load.prompt_tokens + load.output_tokens)
         });
-        (requests, tokens, self.pool.metrics.streams.get())
+        (requests, tokens, self.process.streams.get())
     }
 }
 
@@ -237,10 +240,7 @@ pub(crate) fn set_adapters(endpoint: &Endpoint, running: &str, max: u32) {
     endpoint.store_lora(LoraAdapters::new(running, Vec::new(), max));
 }
 
-async fn serve(
-    runtime: &Runtime,
-    service: envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::ExternalProcessorServer<ExtProc>,
-) -> SocketAddr {
+async fn serve(runtime: &Runtime, service: PickerServer) -> SocketAddr {
     let listen = async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         (listener.local_addr().expect("it is bound"), TcpIncoming::from(listener).with_nodelay(Some(true)))

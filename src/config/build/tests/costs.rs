@@ -2,7 +2,7 @@
 
 use epp_plugins::BUILT_IN;
 
-use super::{HEAD, load, told_by};
+use super::{HEAD, load, load_with_costs, told_by};
 
 /// A configuration whose one reporter has this parameter; it stands at line 6.
 fn with(plugin: &str, parameter: &str) -> String {
@@ -81,5 +81,34 @@ fn the_default_reporter_is_there_unless_one_is_declared() {
         let reporters =
             outline.lines().filter(|line| line.starts_with("llm-") || line.starts_with("request-"));
         assert_eq!(reporters.collect::<Vec<_>>(), [format!("{want}:{want}")], "{config}");
+    }
+}
+
+#[test]
+fn costs_of_somebody_else_count_where_the_file_has_none() {
+    let costs = |file: &str, costs: &str| {
+        let (composition, problems) = load_with_costs(file, BUILT_IN, Some(costs));
+        let told = problems.iter().filter(|problem| problem.is_error());
+        let told: Vec<_> = told.map(|problem| problem.message.clone()).collect();
+        let plans = composition.into_iter().flat_map(|composition| composition.instances);
+        let plans = plans.filter(|plan| plan.plugin_type.name == "llm-request-costs");
+        (plans.map(|plan| format!("{:?}", plan.parameters)).collect::<Vec<_>>(), told)
+    };
+    let given = r#"{"llmRequestCosts": [{"metadataKey": "given", "type": "OutputToken"}]}"#;
+    for (file, want) in [
+        (HEAD.to_owned(), "given"),
+        (attributes("{key: {namespace: n, name: a}, expression: '1'}"), "given"),
+        (with("llm-request-costs", "llmRequestCosts: [{metadataKey: own, type: InputToken}]"), "own"),
+    ] {
+        let (plans, told) = costs(&file, given);
+        assert_eq!((plans.len(), told), (1, Vec::<String>::new()), "{file}");
+        assert!(plans[0].contains(want), "{file}{plans:?}");
+    }
+    for (wrong, said) in [
+        ("[", "the costs cannot be read: "),
+        ("{llmRequestCosts: [{metadataKey: k, type: Tokens}]}", "expected one of `InputToken`"),
+    ] {
+        let (plans, told) = costs(HEAD, wrong);
+        assert!(plans.is_empty() && told.len() == 1 && told[0].contains(said), "{wrong}: {told:?}");
     }
 }

@@ -53,8 +53,11 @@ fn pools() -> impl Strategy<Value = Option<PoolSpec>> {
         4 => prop::collection::vec(0..4_u16, 0..4),
         1 => Just((0..=u16::MAX).rev().collect()),
     ];
-    let spec =
-        (labels(), ports).prop_map(|(match_labels, target_ports)| PoolSpec { match_labels, target_ports });
+    let spec = (labels(), ports).prop_map(|(match_labels, target_ports)| PoolSpec {
+        match_labels,
+        target_ports,
+        picker: None,
+    });
     prop::option::weighted(0.8, spec)
 }
 

@@ -82,16 +82,19 @@ fn what_is_being_deleted_is_no_object() {
 #[test]
 fn pools_of_both_versions_say_the_same() {
     let metadata = json!({"name": "p"});
-    let want = |target_ports| PoolSpec { match_labels: pairs(&[("app", "x")]), target_ports };
+    let want = |target_ports, port| {
+        let picker = Some(PickerService { name: "epp".into(), port });
+        PoolSpec { match_labels: pairs(&[("app", "x")]), target_ports, picker }
+    };
     let spec = json!({
         "selector": {"matchLabels": {"app": "x"}}, "targetPorts": [{"number": 8000}, {"number": 8001}],
         "endpointPickerRef": {"name": "epp", "port": {"number": 9002}},
     });
     let item = read(pool, &json!({"metadata": metadata, "spec": spec}));
-    assert_eq!(item.object, Some(want(vec![8000, 8001])));
+    assert_eq!(item.object, Some(want(vec![8000, 8001], Some(9002))));
     let spec = json!({"selector": {"app": "x"}, "targetPortNumber": 8000, "extensionRef": {"name": "epp"}});
     let item = read(older_pool, &json!({"metadata": metadata, "spec": spec}));
-    assert_eq!(item.object, Some(want(vec![8000])));
+    assert_eq!(item.object, Some(want(vec![8000], None)));
 }
 
 #[test]
