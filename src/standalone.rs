@@ -6,8 +6,10 @@ pub mod manifest;
 pub mod objects;
 pub mod report;
 pub mod resolve;
+pub mod supervise;
 pub mod topology;
 pub mod xds;
+pub mod xds_folder;
 
 use epp_framework::plugin::PluginType;
 

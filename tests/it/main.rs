@@ -39,6 +39,7 @@ mod reload;
 mod response_path;
 mod scraping;
 mod standalone;
+mod standalone_envoy;
 mod support;
 mod tidy;
 mod tls;

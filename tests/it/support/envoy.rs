@@ -156,7 +156,7 @@ fn spawn(folder: &Path, config: &Path) -> Child {
 }
 
 /// The path of the Envoy binary, found once per process.
-fn binary() -> &'static OsString {
+pub(crate) fn binary() -> &'static OsString {
     static BINARY: OnceLock<OsString> = OnceLock::new();
     BINARY.get_or_init(|| {
         if let Some(path) = std::env::var_os("ENVOY").filter(|path| !path.is_empty()) {
