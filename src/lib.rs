@@ -43,6 +43,7 @@ pub mod config;
 pub mod file_watch;
 
 // stand alone
+pub mod rate_limit;
 pub mod standalone;
 
 // operate

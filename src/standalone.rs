@@ -1,9 +1,11 @@
 //! Gateways without a cluster: manifests are read, checked and resolved. Entry point: [`check`].
 
+pub mod envoy;
 pub mod finding;
 pub mod input;
 pub mod manifest;
 pub mod objects;
+pub mod rates;
 pub mod report;
 pub mod resolve;
 pub mod supervise;

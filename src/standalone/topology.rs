@@ -420,7 +420,7 @@ pub enum RateCost {
 }
 
 /// The time that a budget is for; periods begin at whole multiples of it since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RateUnit {
     /// 1 s.
     Second,
@@ -436,6 +436,21 @@ pub enum RateUnit {
     Month,
     /// 365 days.
     Year,
+}
+
+impl RateUnit {
+    /// How long it is.
+    pub fn seconds(self) -> u64 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3_600,
+            Self::Day => 86_400,
+            Self::Week => 7 * 86_400,
+            Self::Month => 30 * 86_400,
+            Self::Year => 365 * 86_400,
+        }
+    }
 }
 
 /// A condition of an object.

@@ -35,6 +35,7 @@ mod operations_guide;
 mod options;
 mod plugin_docs;
 mod pools;
+mod rate_limit;
 mod reload;
 mod response_path;
 mod scraping;

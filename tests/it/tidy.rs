@@ -23,9 +23,9 @@ const BANS: &[Ban] = &[
     Ban { who: PURE, except: SHELL, what: IMPURE, why: "the pure half: time, chance and I/O are arguments" },
     Ban {
         who: &["src/*"],
-        except: &["src/ext_proc.rs", "src/ext_proc/*"],
+        except: &["src/ext_proc.rs", "src/ext_proc/*", "src/rate_limit.rs", "src/rate_limit/service.rs"],
         what: &["envoy_types"],
-        why: "Envoy's messages stay within `ext_proc`",
+        why: "Envoy's messages stay within `ext_proc` and the rate limit service",
     },
     Ban {
         who: &["src/discovery.rs", "src/discovery/*"],
@@ -64,6 +64,7 @@ const PURE: &[&str] = &[
     "src/control_headers.rs",
     "src/data_layer.rs",
     "src/model_names.rs",
+    "src/rate_limit/limiter*",
     "src/raw_request.rs",
     "src/scheduling.rs",
     "src/scheduling/*",

@@ -1,0 +1,3 @@
+//! Envoy's configuration as types that write themselves.
+
+pub mod rates;
