@@ -1,4 +1,5 @@
-//! Gateways without a cluster: manifests are read, checked and resolved. Entry point: [`check`].
+//! Gateways without a cluster: manifests are read, checked and resolved ([`check`]), and become
+//! the configuration of an Envoy ([`render::render`]).
 
 pub mod envoy;
 pub mod finding;
@@ -6,6 +7,7 @@ pub mod input;
 pub mod manifest;
 pub mod objects;
 pub mod rates;
+pub mod render;
 pub mod report;
 pub mod resolve;
 pub mod supervise;

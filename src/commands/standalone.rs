@@ -3,6 +3,8 @@
 //! Reads the files, prints, and chooses the status, as `epp config` does. What it prints is made by the pure modules of
 //! [`standalone`].
 
+pub mod render;
+
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,10 +12,10 @@ use clap::{Args, Subcommand};
 use epp_framework::plugin::PluginType;
 
 use super::config::{Ended, FINE, Format, NOT_FINE, TROUBLE, read, title};
-use crate::standalone::finding::Level;
+use crate::standalone::finding::{Findings, Level};
 use crate::standalone::input::Source;
 use crate::standalone::manifest::values;
-use crate::standalone::{self, report};
+use crate::standalone::{self, Checked, report};
 
 /// Flags of `standalone`.
 #[derive(Clone, Debug, Args)]
@@ -28,15 +30,16 @@ pub struct StandaloneTool {
 pub enum StandaloneCommand {
     /// Tell what is wrong with manifests, and what gateways would do with them; status 0 if they can be served, 1 if not, 2 if a file cannot be read
     Check(CheckArgs),
+    /// Print the configuration of an Envoy that does what gateways would do with manifests; what is to be told goes to stderr, and the status is that of `check`
+    Render(Box<render::RenderArgs>),
 }
 
 const SOURCES: &str = "A file is YAML or JSON, or a Markdown page with manifests in fenced blocks; of a folder its \
                        .yaml, .yml, .json and .md files are read; - is standard input.";
 
-/// Flags of `standalone check`.
+/// Which manifests are read, and how.
 #[derive(Clone, Debug, Args)]
-#[command(after_help = SOURCES)]
-pub struct CheckArgs {
+pub struct SourceArgs {
     /// Manifests of Gateway API, Envoy AI Gateway and the inference extension; may be repeated
     #[arg(short = 'f', long = "file", required = true, num_args = 1.., value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -46,6 +49,15 @@ pub struct CheckArgs {
     /// Count warnings, and what is degraded, as errors
     #[arg(long)]
     pub strict: bool,
+}
+
+/// Flags of `standalone check`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = SOURCES)]
+pub struct CheckArgs {
+    /// The manifests.
+    #[command(flatten)]
+    pub sources: SourceArgs,
     /// How to tell: as lines, or as an object
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
@@ -60,11 +72,14 @@ fn namespace(text: &str) -> Result<String, String> {
 
 /// Does what the command says, with these plugin types.
 pub fn run(command: &StandaloneCommand, types: &'static [PluginType]) -> Ended {
-    let StandaloneCommand::Check(args) = command;
-    check(args, types)
+    match command {
+        StandaloneCommand::Check(args) => check(args, types),
+        StandaloneCommand::Render(args) => render::run(args, types),
+    }
 }
 
-fn check(args: &CheckArgs, types: &'static [PluginType]) -> Ended {
+/// The manifests, read and checked.
+fn checked(args: &SourceArgs, types: &'static [PluginType]) -> Result<(Vec<Source>, Checked), Ended> {
     let (mut sources, mut trouble) = (Vec::new(), Vec::new());
     for path in &args.files {
         for file in files(path).unwrap_or_else(|why| {
@@ -79,11 +94,26 @@ fn check(args: &CheckArgs, types: &'static [PluginType]) -> Ended {
     }
     // Half of the manifests would mislead.
     if !trouble.is_empty() {
-        return Ended { status: TROUBLE, trouble };
+        return Err(Ended { status: TROUBLE, trouble });
     }
     let mut checked = standalone::check(&sources, &args.namespace, types);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
     checked.tell_expired(now);
+    Ok((sources, checked))
+}
+
+/// What findings make of the status.
+fn status(findings: &Findings, is_strict: bool) -> u8 {
+    let n = |level| findings.count(level);
+    let is_fine = n(Level::Error) == 0 && !(is_strict && n(Level::Degraded) + n(Level::Warning) > 0);
+    if is_fine { FINE } else { NOT_FINE }
+}
+
+fn check(args: &CheckArgs, types: &'static [PluginType]) -> Ended {
+    let (sources, mut checked) = match checked(&args.sources, types) {
+        Ok(checked) => checked,
+        Err(ended) => return ended,
+    };
     let said = match args.format {
         Format::Json => report::json(&mut checked.findings, &sources, &checked.topology, args.explain),
         Format::Text => {
@@ -103,9 +133,7 @@ fn check(args: &CheckArgs, types: &'static [PluginType]) -> Ended {
             said + &report::summary(&checked.findings, checked.documents, sources.len())
         }
     };
-    let n = |level| checked.findings.count(level);
-    let is_fine = n(Level::Error) == 0 && !(args.strict && n(Level::Degraded) + n(Level::Warning) > 0);
-    Ended::having_said(&said, if is_fine { FINE } else { NOT_FINE })
+    Ended::having_said(&said, status(&checked.findings, args.sources.strict))
 }
 
 /// The file, or those of a folder in the order of their names.

@@ -47,6 +47,11 @@ pub struct Place {
     pub at: Position,
 }
 
+impl Place {
+    /// What is in none of the files: it comes of how they are used.
+    pub const NOWHERE: Self = Self { file: usize::MAX, at: Position::START };
+}
+
 /// One thing to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {

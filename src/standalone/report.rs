@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::finding::{Finding, Findings, Level};
+use super::finding::{Finding, Findings, Level, Place};
 use super::input::Source;
 use super::topology::{Condition, Topology};
 
@@ -19,6 +19,10 @@ pub fn lines(findings: &mut Findings, sources: &[Source]) -> String {
         let file = file(sources, place.file);
         let (line, column, level) = (place.at.line, place.at.column, level.word());
         let object = object.as_ref().map_or_else(String::new, |object| format!("{object}: "));
+        if *place == Place::NOWHERE {
+            let _ = writeln!(text, "{level}: {object}{message}");
+            continue;
+        }
         let _ = writeln!(text, "{file}:{line}:{column}: {level}: {object}{message}");
     }
     if let n @ 1.. = findings.omitted() {

@@ -41,6 +41,7 @@ mod response_path;
 mod scraping;
 mod standalone;
 mod standalone_envoy;
+mod standalone_render;
 mod support;
 mod tidy;
 mod tls;

@@ -30,7 +30,7 @@ fn config() -> Value {
 }
 
 /// A port that is free, and that the system gives to nobody who asks for any: they come from 32768 on.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = u16::try_from(std::process::id() % 8_000).unwrap();
     let free = |port: &u16| TcpListener::bind(("::", *port)).is_ok();

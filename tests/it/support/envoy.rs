@@ -155,6 +155,17 @@ fn spawn(folder: &Path, config: &Path) -> Child {
         .expect("there is a shell")
 }
 
+/// What Envoy says of a configuration that it does not take; nothing of one that it takes.
+pub(crate) fn validate(config: &str) -> String {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let path = folder.path().join("envoy.yaml");
+    fs::write(&path, config).expect("the folder is ours");
+    let mut command = Command::new(binary());
+    command.args(["--disable-hot-restart", "--mode", "validate", "--log-level", "warning", "--config-path"]);
+    let run = command.arg(&path).output().expect("Envoy runs");
+    if run.status.success() { String::new() } else { String::from_utf8_lossy(&run.stderr).into_owned() }
+}
+
 /// The path of the Envoy binary, found once per process.
 pub(crate) fn binary() -> &'static OsString {
     static BINARY: OnceLock<OsString> = OnceLock::new();
