@@ -2,10 +2,11 @@
 
 .POSIX:
 .SUFFIXES:
-.PHONY: help demo demo-vllm test test-k8s test-extra check bench soak fuzz image sbom
+.PHONY: help demo demo-guide demo-vllm test test-k8s test-extra check bench soak fuzz image sbom
 
 help:
 	@echo 'make demo        build, then show epp at work behind a real Envoy'
+	@echo 'make demo-guide  a guide of Envoy AI Gateway on this machine: two pools, a plain backend, limits of tokens'
 	@echo 'make demo-vllm   the same with two real vLLM servers: Python 3.11, 10 GB of disk, 3.2 GB to download'
 	@echo 'make test        all tests; needs Rust and an Envoy (fetched on first use)'
 	@echo 'make test-k8s    the tests with a Kubernetes API alone: a real one if KUBEBUILDER_ASSETS is set, else a double'
@@ -21,6 +22,11 @@ demo:
 	@sh tools/preflight.sh
 	cargo build
 	python3 demo/demo.py
+
+demo-guide:
+	@sh tools/preflight.sh
+	cargo build
+	python3 demo/demo_guide.py
 
 demo-vllm:
 	@sh tools/preflight.sh

@@ -59,7 +59,7 @@ pub enum Command {
     /// Simulated model servers.
     Sim(SimArgs),
     /// Gateways without a cluster: check their manifests.
-    Standalone(StandaloneTool),
+    Standalone(Box<StandaloneTool>),
 }
 
 /// Flags of the server.

@@ -8,7 +8,8 @@ use epp_framework::plugin::PluginType;
 
 use crate::args::read::{Ending, read};
 use crate::args::{Command, ServeArgs};
-use crate::sim::args::SimArgs;
+use crate::commands::Work;
+use crate::commands::standalone::StandaloneTool;
 use crate::{commands, stdout};
 
 /// Does what the command line says. Configurations may name the built-in types of plugins, and those of `extra`; where
@@ -33,13 +34,18 @@ pub fn main(extra: &[PluginType]) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let sim = match args.command {
+    let work = match args.command {
         Some(Command::Config(tool)) => return end(&commands::config::run(&tool.command, types)),
-        Some(Command::Standalone(tool)) => return end(&commands::standalone::run(&tool.command, types)),
-        Some(Command::Sim(sim)) => Some(sim),
-        None => None,
+        Some(Command::Standalone(tool)) => match *tool {
+            StandaloneTool { command: Some(command), .. } => {
+                return end(&commands::standalone::run(&command, types));
+            }
+            StandaloneTool { run, .. } => Work::Standalone(Box::new(run)),
+        },
+        Some(Command::Sim(sim)) => Work::Sim(Box::new(sim)),
+        None => Work::Serve,
     };
-    match run(args.serve, sim, types) {
+    match run(args.serve, work, types) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(format_args!("{error:#}"));
@@ -58,11 +64,11 @@ fn complain(what: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "epp: {what}");
 }
 
-fn run(serve: ServeArgs, sim: Option<SimArgs>, types: &'static [PluginType]) -> anyhow::Result<()> {
+fn run(serve: ServeArgs, work: Work, types: &'static [PluginType]) -> anyhow::Result<()> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    if sim.is_none() {
+    if matches!(work, Work::Serve) {
         // The server serves requests on threads of its own; what is left is dearer when it moves between threads.
         runtime.worker_threads(1);
     }
-    runtime.enable_all().build()?.block_on(commands::execute(serve, sim, types))
+    runtime.enable_all().build()?.block_on(commands::execute(serve, work, types))
 }

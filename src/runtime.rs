@@ -9,6 +9,7 @@ pub mod edge;
 mod leadership;
 mod listeners;
 pub mod pools;
+pub mod standalone;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -386,6 +387,15 @@ impl Epp {
     /// Waits until a part without which the process is useless has ended, and says why.
     pub async fn failed(&mut self) -> anyhow::Error {
         ended_early(self.tasks.join_next().await)
+    }
+
+    /// Runs a task beside the others; if it ends, the process does.
+    pub(crate) fn watch(
+        &mut self,
+        name: &'static str,
+        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+    ) {
+        self.tasks.spawn(async move { (name, task.await) });
     }
 
     /// Says `NOT_SERVING`, serves on for `notice` and until no stream is open, for at most `timeout` in all; then cuts

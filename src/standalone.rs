@@ -5,6 +5,7 @@ pub mod envoy;
 pub mod finding;
 pub mod input;
 pub mod manifest;
+pub mod members;
 pub mod objects;
 pub mod rates;
 pub mod render;

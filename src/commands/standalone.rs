@@ -1,9 +1,12 @@
-//! `epp standalone`: manifests of gateways, without a cluster. Entry point: [`run`].
+//! `epp standalone`: gateways of manifests, without a cluster. Entry points: [`run`] for the subcommands, and
+//! [`run::serve`](self::run::serve) without one.
 //!
 //! Reads the files, prints, and chooses the status, as `epp config` does. What it prints is made by the pure modules of
 //! [`standalone`].
 
 pub mod render;
+pub mod run;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,10 +22,14 @@ use crate::standalone::{self, Checked, report};
 
 /// Flags of `standalone`.
 #[derive(Clone, Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, after_help = SOURCES)]
 pub struct StandaloneTool {
-    /// What to do
+    /// What to do; without it, the manifests are served
     #[command(subcommand)]
-    pub command: StandaloneCommand,
+    pub command: Option<StandaloneCommand>,
+    /// How they are served.
+    #[command(flatten)]
+    pub run: run::RunArgs,
 }
 
 /// What `standalone` can do.
@@ -32,6 +39,8 @@ pub enum StandaloneCommand {
     Check(CheckArgs),
     /// Print the configuration of an Envoy that does what gateways would do with manifests; what is to be told goes to stderr, and the status is that of `check`
     Render(Box<render::RenderArgs>),
+    /// Show gateways, routes, pools and members of a running `epp standalone`
+    Status(status::StatusArgs),
 }
 
 const SOURCES: &str = "A file is YAML or JSON, or a Markdown page with manifests in fenced blocks; of a folder its \
@@ -75,13 +84,23 @@ pub fn run(command: &StandaloneCommand, types: &'static [PluginType]) -> Ended {
     match command {
         StandaloneCommand::Check(args) => check(args, types),
         StandaloneCommand::Render(args) => render::run(args, types),
+        StandaloneCommand::Status(args) => status::run(args),
     }
 }
 
 /// The manifests, read and checked.
 fn checked(args: &SourceArgs, types: &'static [PluginType]) -> Result<(Vec<Source>, Checked), Ended> {
+    let sources = sources(&args.files).map_err(|trouble| Ended { status: TROUBLE, trouble })?;
+    let mut checked = standalone::check(&sources, &args.namespace, types);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
+    checked.tell_expired(now);
+    Ok((sources, checked))
+}
+
+/// What is in files and folders: all of it, for half of the manifests would mislead; or what cannot be read.
+fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, Vec<String>> {
     let (mut sources, mut trouble) = (Vec::new(), Vec::new());
-    for path in &args.files {
+    for path in paths {
         for file in files(path).unwrap_or_else(|why| {
             trouble.push(why);
             Vec::new()
@@ -92,14 +111,7 @@ fn checked(args: &SourceArgs, types: &'static [PluginType]) -> Result<(Vec<Sourc
             }
         }
     }
-    // Half of the manifests would mislead.
-    if !trouble.is_empty() {
-        return Err(Ended { status: TROUBLE, trouble });
-    }
-    let mut checked = standalone::check(&sources, &args.namespace, types);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs().cast_signed());
-    checked.tell_expired(now);
-    Ok((sources, checked))
+    if trouble.is_empty() { Ok(sources) } else { Err(trouble) }
 }
 
 /// What findings make of the status.

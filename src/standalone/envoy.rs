@@ -63,6 +63,12 @@ pub(crate) enum Typed {
     ExternalProcessor(Box<filter::ExternalProcessor>),
     #[serde(rename = "type.googleapis.com/envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute")]
     ExtProcPerRoute(filter::ExtProcPerRoute),
+    #[serde(rename = "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimit")]
+    RateLimit(Box<rates::RateLimitFilter>),
+    #[serde(rename = "type.googleapis.com/envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute")]
+    RateLimitPerRoute(rates::RateLimitPerRoute),
+    #[serde(rename = "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit")]
+    LocalRateLimit(Box<rates::LocalRateLimit>),
     #[serde(rename = "type.googleapis.com/envoy.config.route.v3.FilterConfig")]
     FilterConfig(filter::FilterConfig),
     #[serde(rename = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router")]
@@ -91,6 +97,24 @@ pub(crate) enum Typed {
         rename = "type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
     )]
     PreviousPriorities(route::PreviousPriorities),
+}
+
+impl From<rates::RateFilterConfig> for Typed {
+    fn from(config: rates::RateFilterConfig) -> Self {
+        match config {
+            rates::RateFilterConfig::Global(global) => Self::RateLimit(Box::new(global)),
+            rates::RateFilterConfig::Local(local) => Self::LocalRateLimit(Box::new(local)),
+        }
+    }
+}
+
+impl From<rates::RouteRates> for Typed {
+    fn from(rates: rates::RouteRates) -> Self {
+        match rates {
+            rates::RouteRates::Global(global) => Self::RateLimitPerRoute(global),
+            rates::RouteRates::Local(local) => Self::LocalRateLimit(Box::new(local)),
+        }
+    }
 }
 
 /// An extension by its name, and its configuration.

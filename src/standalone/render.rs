@@ -67,6 +67,8 @@ pub struct Rendered {
     listeners: Vec<Listener>,
     routes: BTreeMap<String, RouteConfiguration>,
     clusters: BTreeMap<String, Cluster>,
+    /// Those that were there before.
+    leaving: BTreeMap<String, Cluster>,
     endpoints: BTreeMap<String, ClusterLoadAssignment>,
     secrets: BTreeMap<String, Secret>,
     addresses: BTreeMap<(String, String), SocketAddr>,
@@ -84,6 +86,7 @@ pub fn render(topology: &Topology, settings: &Settings, findings: &mut Findings)
             listeners: Vec::new(),
             routes: BTreeMap::new(),
             clusters: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             endpoints: BTreeMap::new(),
             secrets: BTreeMap::new(),
             addresses: BTreeMap::new(),

@@ -85,9 +85,10 @@ impl Settings {
     fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["--config-path".into(), self.bootstrap.clone().into()];
         let drain = self.drain.as_secs().max(1).to_string();
-        // With hot restarts Envoy would end with the thread that started it.
+        // With hot restarts Envoy would end with the thread that started it. Clients of a listener that is replaced are
+        // asked to leave from the first answer on: what is still there at the end of the time is cut.
         arguments.extend(
-            ["--disable-hot-restart", "--drain-strategy", "gradual", "--drain-time-s", &drain]
+            ["--disable-hot-restart", "--drain-strategy", "immediate", "--drain-time-s", &drain]
                 .map(Into::into),
         );
         arguments.extend(["--log-level", self.log_level.name()].map(Into::into));
@@ -129,6 +130,26 @@ pub enum State {
     Stopped,
     /// It has died too often.
     GivenUp,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.state {
+            State::Starting => f.write_str("starting")?,
+            State::Ready => f.write_str("ready")?,
+            State::Waiting(wait) => write!(f, "died, is started again in {} s", wait.as_secs())?,
+            State::Stopping => f.write_str("stopping")?,
+            State::Stopped => f.write_str("stopped")?,
+            State::GivenUp => f.write_str("died too often")?,
+        }
+        if let Some(pid) = self.pid {
+            write!(f, ", process {pid}")?;
+        }
+        match self.restarts {
+            0 => Ok(()),
+            n => write!(f, ", started again {n} times"),
+        }
+    }
 }
 
 /// Why Envoy does not run.

@@ -42,6 +42,7 @@ mod scraping;
 mod standalone;
 mod standalone_envoy;
 mod standalone_render;
+mod standalone_run;
 mod support;
 mod tidy;
 mod tls;

@@ -139,7 +139,7 @@ fn list(text: &str) -> Result<(&str, Vec<Address>), String> {
     Ok((name, list.split(',').map(address).collect::<Result<_, _>>()?))
 }
 
-fn address(text: &str) -> Result<Address, String> {
+pub(super) fn address(text: &str) -> Result<Address, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         return Ok(Address::Unix(path.to_owned()));
     }
@@ -158,7 +158,7 @@ const AUTHORITIES: [&str; 4] = [
 ];
 
 /// Those of this system.
-fn authorities() -> PathBuf {
+pub(super) fn authorities() -> PathBuf {
     AUTHORITIES
         .iter()
         .map(Path::new)

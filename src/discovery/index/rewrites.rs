@@ -183,6 +183,14 @@ impl Rewrites {
     }
 }
 
+impl Rewrites {
+    /// The models that requests may be sent to by a rule; some more than once.
+    pub fn targets(&self) -> impl Iterator<Item = &str> {
+        let rules = self.exact.values().flatten().chain(&self.generic).map(|rewrite| &*rewrite.targets);
+        rules.chain(self.models.values()).flat_map(|targets| targets.up_to.iter().map(|(_, model)| &**model))
+    }
+}
+
 /// Where the requests go that have some headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Rewrite {

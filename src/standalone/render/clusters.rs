@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::Renderer;
-use super::filters::{MODEL_EXTRACTOR_CLUSTER, SERVED, picker_cluster};
+use super::filters::{MODEL_EXTRACTOR_CLUSTER, RATE_LIMIT_CLUSTER, SERVED, picker_cluster};
 use super::listeners::{address, endpoint, source};
 use super::output::ENDPOINTS;
 use crate::ext_proc::destination::{DESTINATION, NAMESPACE};
@@ -54,6 +54,19 @@ impl<'t> Renderer<'t> {
             }
         }
         pools.into_values().collect()
+    }
+
+    /// What limits of rates are asked of.
+    pub(super) fn rate_limit_cluster(&mut self, service: &Address) {
+        let name = RATE_LIMIT_CLUSTER;
+        let mut cluster = cluster(name, "STATIC");
+        cluster.connect_timeout = Span::seconds(1);
+        cluster.typed_extension_protocol_options = http2();
+        if matches!(service, Address::Host(host, _) if host.parse::<IpAddr>().is_err()) {
+            cluster.r#type = "STRICT_DNS";
+        }
+        cluster.load_assignment = Some(only(name, endpoint(service)));
+        self.rendered.clusters.insert(name.to_owned(), cluster);
     }
 
     /// What filters ask.
@@ -264,15 +277,20 @@ fn service(name: &str, at: std::net::SocketAddr) -> Cluster {
     let mut cluster = cluster(name, "STATIC");
     cluster.connect_timeout = Span::seconds(1);
     cluster.typed_extension_protocol_options = http2();
-    let endpoint = Endpoint { address: address(at), hostname: None };
-    cluster.load_assignment = Some(ClusterLoadAssignment {
+    cluster.load_assignment = Some(only(name, address(at)));
+    cluster
+}
+
+/// The one endpoint of a cluster.
+fn only(name: &str, address: crate::standalone::envoy::Address) -> ClusterLoadAssignment {
+    let endpoint = Endpoint { address, hostname: None };
+    ClusterLoadAssignment {
         cluster_name: name.to_owned(),
         endpoints: vec![LocalityLbEndpoints {
             priority: None,
             lb_endpoints: vec![LbEndpoint { endpoint, load_balancing_weight: None }],
         }],
-    });
-    cluster
+    }
 }
 
 fn health_check(authority: &str) -> HealthCheck {

@@ -11,12 +11,15 @@ use crate::standalone::envoy::filter::{
 };
 use crate::standalone::envoy::listener::{FileAccessLog, LogFormat};
 use crate::standalone::envoy::{Empty, Extension, Span, StringMatch, Typed};
+use crate::standalone::rates;
 use crate::standalone::topology::{BodyMode, PoolPlan};
 
 /// The filter that reads models.
 const MODEL_EXTRACTOR: &str = "envoy.filters.http.ext_proc/aigateway";
 /// The cluster of what it asks.
 pub(super) const MODEL_EXTRACTOR_CLUSTER: &str = "ai-gateway-extproc-uds";
+/// The cluster of the rate limit service.
+pub(super) const RATE_LIMIT_CLUSTER: &str = "rate-limit-service";
 /// Namespace of what is told of answers.
 const COSTS: &str = "io.envoy.ai_gateway";
 /// Key under which it is told which endpoint served, beside the destination.
@@ -33,12 +36,20 @@ pub(super) fn picker_cluster(pool: &PoolPlan) -> String {
 }
 
 /// All filters: who is asked for what, one after the other.
-pub(super) fn http_filters(pools: &[&PoolPlan], has_ai: bool) -> Vec<HttpFilter> {
+///
+/// Rates are limited once the model is known, and before a picker is asked; `limits` is the domain of that, if there are
+/// limits.
+pub(super) fn http_filters(pools: &[&PoolPlan], has_ai: bool, limits: Option<&str>) -> Vec<HttpFilter> {
     let mut filters = Vec::new();
     if has_ai {
         filters.push(model_extractor());
     }
-    // Rate limits have their place here: the model is known, and no picker was asked.
+    let limits = limits.into_iter().flat_map(|domain| rates::http_filters(domain, RATE_LIMIT_CLUSTER));
+    filters.extend(limits.map(|filter| HttpFilter {
+        name: filter.name.to_owned(),
+        disabled: None,
+        typed_config: filter.typed_config.into(),
+    }));
     filters.extend(pools.iter().map(|pool| picker_filter(pool)));
     filters.push(HttpFilter {
         name: "envoy.filters.http.router".to_owned(),

@@ -1,15 +1,18 @@
 //! Listeners: those of a gateway that have one port share a socket; with TLS each has a filter chain of its own.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::Path;
 
 use super::output::path;
 use super::{Renderer, filters};
+use crate::standalone::envoy::filter::HttpFilter;
 use crate::standalone::envoy::listener::{
     DownstreamTls, DownstreamTlsContext, FilterChain, FilterChainMatch, HttpConnectionManager, Listener, Rds,
     RouteSpecifier, SchemeHeaderTransformation, SdsSecretConfig, Secret, TlsCertificate, tls_inspector,
 };
+use crate::standalone::envoy::yaml;
 use crate::standalone::envoy::{
     Address, ConfigSource, DataSource, Extension, PathConfigSource, Private, PrivateSource, Typed,
     WatchedDirectory,
@@ -86,8 +89,15 @@ impl Renderer<'_> {
     fn chain(&mut self, name: &str, hosts: &[&Host], port: u16) -> FilterChain {
         let pools = self.pools_of(hosts);
         let has_ai = hosts.iter().any(|host| host.entries.iter().any(|entry| entry.is_ai));
-        let routes = self.routes(name, hosts, &pools, port);
-        self.rendered.routes.insert(name.to_owned(), routes);
+        let is_limited = hosts.iter().flat_map(|host| &host.entries).any(|entry| !entry.rates.is_empty());
+        let limits = self.settings.rate_limit.as_ref().filter(|_| is_limited).map(|service| {
+            self.rate_limit_cluster(service);
+            name
+        });
+        let http_filters = filters::http_filters(&pools, has_ai, limits);
+        let routes_name = format!("{name}/{}", digest(&http_filters));
+        let routes = self.routes((name, &routes_name), hosts, &pools, port);
+        self.rendered.routes.insert(routes_name.clone(), routes);
         self.picker_clusters(&pools, has_ai);
         let manager = HttpConnectionManager {
             stat_prefix: name.to_owned(),
@@ -102,11 +112,11 @@ impl Renderer<'_> {
             early_header_mutation_extensions: vec![filters::control_headers(
                 self.settings.trust_client_headers,
             )],
-            http_filters: filters::http_filters(&pools, has_ai),
+            http_filters,
             access_log: vec![filters::access_log(self.settings, &pools)],
             routes: RouteSpecifier::Rds(Rds {
-                route_config_name: name.to_owned(),
-                config_source: source(&self.settings.folder, ROUTES, name),
+                config_source: source(&self.settings.folder, ROUTES, &routes_name),
+                route_config_name: routes_name,
             }),
         };
         let filter = Extension::new(
@@ -149,6 +159,14 @@ impl Renderer<'_> {
             Typed::DownstreamTlsContext(DownstreamTlsContext { common_tls_context }),
         )
     }
+}
+
+/// Tells filters from others. Routes of other filters must have another name: filters that are replaced go on for a
+/// while, and would do what those of new routes are to do.
+fn digest(filters: &[HttpFilter]) -> String {
+    let mut hasher = DefaultHasher::new();
+    yaml::text(&filters).hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 /// The hosts of listeners that share a socket. A host that two of them have is the one's whose hostname is more precise.

@@ -70,6 +70,25 @@ impl Rendered {
         files
     }
 
+    /// Keeps the clusters that were there before beside its own, while requests may be on their way to them.
+    pub fn follow(&mut self, before: &Self) {
+        self.leaving = before.leaving.clone();
+        self.leaving.extend(before.clusters.clone());
+        self.leaving.retain(|name, _| !self.clusters.contains_key(name));
+    }
+
+    /// Forgets them.
+    pub fn forget(&mut self) {
+        self.leaving.clear();
+    }
+
+    /// All clusters, and those of before.
+    pub fn clusters_between(&self) -> XdsFile {
+        let clusters: BTreeMap<_, _> = self.leaving.iter().chain(&self.clusters).collect();
+        let clusters = clusters.into_values().map(|cluster| Resource::Cluster(Box::new(cluster.clone())));
+        file("", "cds", XdsKind::Clusters, clusters.collect())
+    }
+
     /// Where each listener is here, by gateway (`namespace/name`) and listener.
     pub fn addresses(&self) -> &BTreeMap<(String, String), SocketAddr> {
         &self.addresses

@@ -12,7 +12,8 @@ use crate::standalone::envoy::route::{
 };
 use crate::standalone::envoy::{DataSource, Empty, Extension, Regex, Span, StringMatch, Typed};
 use crate::standalone::manifest::route::{MODEL_HEADER, Match, PathKind, ValueMatch};
-use crate::standalone::topology::{Answer, Edits, Entry, Host, Limits, Model, PoolPlan, Share};
+use crate::standalone::rates;
+use crate::standalone::topology::{Answer, Edits, Entry, Host, Limits, ListenerPlan, Model, PoolPlan, Share};
 
 /// Longest answer that Envoy makes itself unless told otherwise.
 const DIRECT_BYTES: usize = 4096;
@@ -26,10 +27,10 @@ const NOT_FOUND: &str =
     "No matching route found. The model of the request is probably not configured at this gateway.\n";
 
 impl<'t> Renderer<'t> {
-    /// All routes of hosts, under this name.
+    /// All routes of hosts, under these names of the filter chain and of the routes.
     pub(super) fn routes(
         &mut self,
-        name: &str,
+        (name, routes_name): (&str, &str),
         hosts: &[&Host],
         pools: &[&'t PoolPlan],
         port: u16,
@@ -38,8 +39,18 @@ impl<'t> Renderer<'t> {
             .iter()
             .map(|host| {
                 let suffix = host.name.replace('.', "_");
+                let domain = self.domain(host);
                 let entries = host.entries.iter();
-                let routes = entries.flat_map(|entry| self.entry(entry, &suffix, pools, (&host.name, port)));
+                let routes = entries.flat_map(|entry| {
+                    let mut routes = self.entry(entry, &suffix, pools, (&host.name, port));
+                    if self.settings.rate_limit.is_some() {
+                        let limits = rates::of_route(entry, &domain);
+                        let limits =
+                            limits.into_iter().map(|(filter, rates)| (filter.to_owned(), rates.into()));
+                        routes[0].typed_per_filter_config.extend(limits);
+                    }
+                    routes
+                });
                 VirtualHost {
                     name: format!("{name}/{suffix}"),
                     domains: vec![host.name.clone()],
@@ -50,7 +61,7 @@ impl<'t> Renderer<'t> {
         let bodies = virtual_hosts.iter().flat_map(|host| &host.routes).filter_map(direct_body);
         let longest = bodies.map(str::len).max().unwrap_or_default();
         RouteConfiguration {
-            name: name.to_owned(),
+            name: routes_name.to_owned(),
             ignore_port_in_host_matching: true,
             // The cluster of dead shares is never there.
             validate_clusters: false,
@@ -58,6 +69,16 @@ impl<'t> Renderer<'t> {
             max_direct_response_body_size_bytes: (longest > DIRECT_BYTES).then_some(longest),
             virtual_hosts,
         }
+    }
+
+    /// The domain of the limits of a host: that of its listener.
+    fn domain(&self, host: &Host) -> String {
+        let gateways = self.topology.gateways.iter();
+        let mut listeners =
+            gateways.flat_map(|gateway| gateway.listeners.iter().map(move |it| (gateway, it)));
+        let has = |listener: &ListenerPlan| listener.hosts.iter().any(|own| std::ptr::eq(own, host));
+        let found = listeners.find(|(_, listener)| has(listener));
+        found.map_or_else(String::new, |(gateway, listener)| rates::domain(gateway, listener))
     }
 
     /// The routes of an entry; nearly always one.

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::words::{Line, Lines, Weight, Words};
+use crate::stdout;
 
 /// A line from the pipe means that the program has ended.
 const LEASH: &str = r#"exec 3<&0
@@ -104,10 +105,11 @@ async fn read(mut pipe: impl AsyncRead + Unpin, output: Output, words: Arc<Words
     lines.end(|line| hear(line, output, &words));
 }
 
-/// Access logs, which may go to its standard output, are no last words.
+/// Access logs, which may go to its standard output, are no last words: they go to ours as they are.
 fn hear(line: &str, output: Output, words: &Words) {
     if output == Output::Out {
-        tracing::info!(line, "Envoy prints");
+        // Whoever does not want it closed it.
+        let _ = stdout::print(&format!("{line}\n"));
         return;
     }
     words.heard(line);

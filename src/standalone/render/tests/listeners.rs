@@ -87,7 +87,7 @@ fn listeners_of_one_port_share_a_socket_and_a_host_is_the_more_precise_ones() {
     topology.gateways[0].listeners =
         vec![listener("all", None, "wide"), listener("x", Some("*.x.test"), "narrow")];
     let (config, _) = config(&topology, &settings());
-    assert_eq!(manager(&config)["route_config"]["name"], "ns/gw/all");
+    assert!(manager(&config)["route_config"]["name"].as_str().unwrap().starts_with("ns/gw/all/"));
     let hosts = manager(&config)["route_config"]["virtual_hosts"].as_array().unwrap();
     assert_eq!(hosts.len(), 1);
     assert_eq!(hosts[0]["name"], "ns/gw/all/a_x_test");
