@@ -1,5 +1,5 @@
-//! `epp standalone`: gateways of manifests, without a cluster. Entry points: [`run`] for the subcommands, and
-//! [`run::serve`](self::run::serve) without one.
+//! `epp standalone`: gateways of manifests, without a cluster. Entry points: [`run()`] for the subcommands, and
+//! [`run::serve`] without one.
 //!
 //! Reads the files, prints, and chooses the status, as `epp config` does. What it prints is made by the pure modules of
 //! [`standalone`].

@@ -1,6 +1,6 @@
 //! Makes, runs and removes pools, also while the process runs: [`PoolsHandle`].
 //!
-//! What a pool is made of is the same for one and for many; where its members come from is its [`Discoverer`]'s business.
+//! What a pool is made of is the same for one and for many; where its members come from is its `Discoverer`'s business.
 //! Each pool owns its tasks: they end with it, and one that ends by itself ends the process.
 
 use std::collections::BTreeMap;

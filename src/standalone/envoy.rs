@@ -1,5 +1,5 @@
-//! Envoy's API, as far as we write it: structures with the field names of its protos, [`Typed`] for whatever Envoy takes
-//! as an extension, and [`Resource`] for what files hold. Entry point: [`yaml::text`].
+//! Envoy's API, as far as we write it: structures with the field names of its protos, `Typed` for whatever Envoy takes
+//! as an extension, and `Resource` for what files hold. Entry point: `yaml::text`.
 //!
 //! They mean nothing by themselves; `render` knows what is put where. `None` and empty lists are not written.
 

@@ -1,4 +1,4 @@
-//! `epp standalone render`: manifests → the configuration of an Envoy. Entry point: [`run`].
+//! `epp standalone render`: manifests → the configuration of an Envoy. Entry point: `run`.
 
 use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
