@@ -56,12 +56,20 @@ pub(super) struct Machine {
     sims: Sims,
     xds: XdsFolder,
     pools: FedPools,
-    wanted: BTreeMap<String, Workload>,
-    topology: Topology,
-    listed: PoolFile,
+    taken: Taken,
     resolved: BTreeMap<String, Vec<IpAddr>>,
     resolved_at: Instant,
     rendered: Option<Rendered>,
+}
+
+/// What was read.
+#[derive(Default)]
+struct Taken {
+    topology: Topology,
+    listed: PoolFile,
+    /// What is to be simulated.
+    wanted: BTreeMap<String, Workload>,
+    /// When it was read, in seconds since 1970.
     at: i64,
 }
 
@@ -101,13 +109,10 @@ impl Machine {
             sims: Sims::default(),
             xds,
             pools: FedPools::default(),
-            wanted: BTreeMap::new(),
-            topology: Topology::default(),
-            listed: PoolFile::default(),
+            taken: Taken::default(),
             resolved: BTreeMap::new(),
             resolved_at: Instant::now(),
             rendered: None,
-            at: 0,
         })
     }
 
@@ -166,19 +171,19 @@ impl Machine {
     /// Takes what was read, and starts what is to be simulated.
     async fn take(&mut self, understood: Understood) -> anyhow::Result<()> {
         let Understood { checked, listed, at, .. } = understood;
+        let mut taken = Taken { topology: checked.topology, listed, wanted: BTreeMap::new(), at };
         if self.setup.simulate {
-            let wanted = members::workloads(&checked.topology);
-            self.sims.start(&wanted).await?;
-            self.wanted = wanted;
+            taken.wanted = members::workloads(&taken.topology);
+            self.sims.start(&taken.wanted).await?;
         }
-        (self.topology, self.listed, self.at) = (checked.topology, listed, at);
+        self.taken = taken;
         self.resolve().await;
         Ok(())
     }
 
     /// Looks hosts up. A host that is not found keeps the addresses that it had.
     async fn resolve(&mut self) {
-        let hosts = members::hosts(&self.topology);
+        let hosts = members::hosts(&self.taken.topology);
         self.resolved.retain(|host, _| hosts.contains(host));
         for host in hosts {
             let found = tokio::net::lookup_host((host.as_str(), 0)).await;
@@ -191,14 +196,14 @@ impl Machine {
     }
 
     fn place(&self) -> Placed {
-        let simulated = self.sims.servers(&self.wanted);
-        members::place(&self.topology, &self.listed, &simulated, &self.resolved)
+        let simulated = self.sims.servers(&self.taken.wanted);
+        members::place(&self.taken.topology, &self.taken.listed, &simulated, &self.resolved)
     }
 
     /// Lets the pools be served, and rates be limited, as they are now. Pools that are gone are served on.
     fn serve(&mut self, placed: &Placed) -> anyhow::Result<()> {
-        self.pools.serve(self.epp.pools(), &self.topology, placed)?;
-        self.limits.send_replace(rates::service(&self.topology).into());
+        self.pools.serve(self.epp.pools(), &self.taken.topology, placed)?;
+        self.limits.send_replace(rates::service(&self.taken.topology).into());
         Ok(())
     }
 
@@ -219,10 +224,10 @@ impl Machine {
             buffer_bytes: self.setup.buffer_bytes,
             folder: self.folder.join("xds"),
             authorities: self.setup.authorities.clone(),
-            created: self.at,
+            created: self.taken.at,
         };
         let mut findings = Findings::default();
-        let rendered = render(&self.topology, &settings, &mut findings);
+        let rendered = render(&self.taken.topology, &settings, &mut findings);
         let told = report::lines(&mut findings, &[]);
         told.lines().for_each(|finding| tracing::warn!(finding, "manifests"));
         rendered
@@ -292,8 +297,17 @@ impl Machine {
     ) -> anyhow::Result<()> {
         let understood = inputs.understand(texts, types)?;
         understood.tell();
-        self.take(understood).await?;
-        self.apply(supervised).await?;
+        let before = std::mem::take(&mut self.taken);
+        let taken = self.take(understood).await;
+        let applied = if taken.is_ok() { self.apply(supervised).await } else { taken };
+        if applied.is_err() {
+            // Pools, limits and simulated servers go back to what Envoy still has.
+            self.taken = before;
+            self.resolve().await;
+            let placed = self.place();
+            self.serve(&placed)?;
+            return applied;
+        }
         tracing::info!("the manifests were read again");
         Ok(())
     }
@@ -327,8 +341,8 @@ impl Machine {
         if let Some(rendered) = &mut self.rendered {
             rendered.forget();
         }
-        self.sims.end_others(&self.wanted);
-        self.pools.remove_others(self.epp.pools(), &self.topology);
+        self.sims.end_others(&self.taken.wanted);
+        self.pools.remove_others(self.epp.pools(), &self.taken.topology);
     }
 
     /// Says where everything is.
@@ -345,7 +359,7 @@ impl Machine {
 
     pub(super) fn report(&self, envoy: &Status, refused: Option<&str>) {
         let addresses = self.rendered.as_ref().map(Rendered::addresses);
-        let mut report = Report::of(&self.topology, addresses, &self.pools.members());
+        let mut report = Report::of(&self.taken.topology, addresses, &self.pools.members());
         report.refused = refused.map(str::to_owned);
         (report.envoy, report.is_ready) = (envoy.to_string(), envoy.state == State::Ready);
         report.metrics = self.epp.metrics.to_string();
