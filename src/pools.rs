@@ -197,6 +197,22 @@ impl Pools {
         Ok(())
     }
 
+    /// Has pools, by `namespace/name`, be called otherwise, all at once. What is theirs then is no other pool's.
+    pub fn assign(&self, wanted: &BTreeMap<String, Vec<Authority>>) -> Result<(), PoolsError> {
+        let _changing = self.changing.lock();
+        let mut rows = self.table.load().rows.clone();
+        for row in &mut rows {
+            match wanted.get(row.pool.state.full_name()) {
+                Some(own) => row.authorities.clone_from(own),
+                None => {
+                    row.authorities.retain(|known| !wanted.values().flatten().any(|taken| taken == known));
+                }
+            }
+        }
+        self.table.store(Arc::new(Table::of(rows)?));
+        Ok(())
+    }
+
     /// Removes the pool `namespace/name`; says whether it was there.
     pub fn remove(&self, full_name: &str) -> bool {
         let removed = {

@@ -134,6 +134,19 @@ impl PoolsHandle {
         pool.following.exchange(&config_name(&full_name), config)
     }
 
+    /// Has pools, by `namespace/name`, be called by these authorities, all at once. What one of them is called then, no
+    /// other pool is, whether they run already or not.
+    pub fn assign(&self, wanted: &BTreeMap<String, Vec<String>>) -> anyhow::Result<()> {
+        let parsed = |(pool, texts): (&String, &Vec<String>)| {
+            let authorities: Result<Vec<_>, _> = texts.iter().map(|text| Authority::parse(text)).collect();
+            let authorities =
+                authorities.map_err(|error| anyhow::anyhow!("authority of the pool {pool}: {error}"));
+            Ok((pool.clone(), authorities?))
+        };
+        let wanted = wanted.iter().map(parsed).collect::<anyhow::Result<BTreeMap<_, _>>>()?;
+        Ok(self.pools.assign(&wanted)?)
+    }
+
     /// Removes a pool: no call finds it from now on, and its tasks end. Calls that are under way end as they would have.
     /// Says whether it was there.
     pub fn remove(&self, namespace: &str, name: &str) -> bool {

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use epp_framework::plugin::PluginType;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::{JoinSet, spawn_blocking};
 
@@ -64,8 +64,7 @@ pub struct Setup {
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(setup: Setup, types: &'static [PluginType]) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut stop = Stop::heard()?;
     let (inputs, drain) = (setup.inputs.clone(), setup.drain);
     let texts = read(&inputs).await?;
     let understood = inputs.understand(&texts, types)?;
@@ -75,18 +74,51 @@ pub async fn run(setup: Setup, types: &'static [PluginType]) -> anyhow::Result<(
 
     let (folder, _lock) = own(&setup.folder)?;
     let mut machine = Machine::start(setup, folder, types).await?;
-    let supervisor = machine.bring_up(understood, &envoy).await?;
+    let supervisor = tokio::select! {
+        supervisor = machine.bring_up(understood, &envoy) => supervisor?,
+        () = stop.asked() => return Ok(()),
+    };
     let mut supervised = Supervised::of(supervisor);
     machine.report(&supervised.status.borrow(), None);
     machine.announce();
-    let ended = machine.follow(&mut supervised, (inputs, texts, types), async {
-        tokio::select! { _ = terminate.recv() => {} _ = interrupt.recv() => {} }
-    });
-    let ended = ended.await;
+    let ended = machine.follow(&mut supervised, (inputs, texts, types), &mut stop).await;
+    machine.leave();
     supervised.stop.send_replace(true);
-    supervised.task.join_next().await;
-    machine.epp.drain(Duration::ZERO, drain).await;
-    ended
+    let end = async {
+        supervised.task.join_next().await;
+        machine.epp.drain(Duration::ZERO, drain).await;
+    };
+    tokio::select! {
+        () = end => ended,
+        () = stop.asked_again() => bail!("a second signal came while draining"),
+    }
+}
+
+/// SIGTERM and SIGINT.
+struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+    is_asked: bool,
+}
+
+impl Stop {
+    fn heard() -> anyhow::Result<Self> {
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(Self { terminate, interrupt, is_asked: false })
+    }
+
+    /// Waits until one came. Cancel-safe.
+    async fn asked(&mut self) {
+        if !self.is_asked {
+            self.asked_again().await;
+            self.is_asked = true;
+        }
+    }
+
+    /// Waits for another one.
+    async fn asked_again(&mut self) {
+        tokio::select! { _ = self.terminate.recv() => {} _ = self.interrupt.recv() => {} }
+    }
 }
 
 async fn read(inputs: &Inputs) -> anyhow::Result<Texts> {
@@ -116,7 +148,7 @@ impl Supervised {
     }
 }
 
-/// Makes the folder, which only its owner may read, and keeps others out of it as long as the lock lives.
+/// Makes the folder, if need be for its owner alone, and keeps other processes out of it as long as the lock lives.
 fn own(folder: &Path) -> anyhow::Result<(PathBuf, File)> {
     let folder = std::path::absolute(folder)?;
     let shown = folder.display();
@@ -125,7 +157,12 @@ fn own(folder: &Path) -> anyhow::Result<(PathBuf, File)> {
     builder.create(&folder).with_context(|| format!("cannot make {shown}"))?;
     let lock = File::create(folder.join(status::LOCK)).with_context(|| format!("cannot write to {shown}"))?;
     match lock.try_lock() {
-        Ok(()) => Ok((folder, lock)),
+        Ok(()) => {
+            // What another run left is neither true nor anybody's to read.
+            std::fs::remove_file(folder.join(status::FILE)).ok();
+            std::fs::remove_dir_all(folder.join(machine::FILES)).ok();
+            Ok((folder, lock))
+        }
         Err(TryLockError::WouldBlock) => {
             bail!("another `epp standalone` runs in {shown}; give this one a --run-dir of its own")
         }

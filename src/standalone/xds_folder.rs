@@ -283,7 +283,8 @@ fn write(root: &Path, file: &XdsFile) -> io::Result<bool> {
     else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a path below the folder"));
     };
-    let mode = if file.kind == XdsKind::Secret { 0o600 } else { 0o644 };
+    // Certificates have keys, and routes may have those of providers.
+    let mode = 0o600;
     let path = root.join(relative);
     if fs::read(&path).is_ok_and(|text| text == file.text.as_bytes()) {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;

@@ -201,15 +201,11 @@ async fn the_guide_of_http_routes_runs() {
     assert!(by.starts_with("vllm-llama3-8b-instruct-"), "{by}");
 }
 
-/// Annotations, matches and selectors are changed while clients ask: each takes effect, and no request fails.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn edits_take_effect_and_fail_no_request() {
-    let folder = copy("aigatewayroute");
-    let standalone = Arc::new(Standalone::start(&[folder.path()]).await);
-    let done = Arc::new(AtomicBool::new(false));
+/// Clients that ask on and on until `done`; the statuses that they got.
+fn load(standalone: &Arc<Standalone>, done: &Arc<AtomicBool>) -> JoinSet<Vec<u16>> {
     let mut clients = JoinSet::new();
     for _ in 0..3 {
-        let (standalone, done) = (standalone.clone(), done.clone());
+        let (standalone, done) = (Arc::clone(standalone), Arc::clone(done));
         clients.spawn(async move {
             let client = client(Protocol::Http1);
             let mut statuses = Vec::new();
@@ -221,6 +217,45 @@ async fn edits_take_effect_and_fail_no_request() {
             statuses
         });
     }
+    clients
+}
+
+/// Files that are being written, and what passes from one pool to another.
+async fn is_patient(standalone: &Standalone, files: &Path) {
+    // An empty file is one that is being written.
+    let whole = fs::read_to_string(files.join("llama.yaml")).unwrap();
+    fs::write(files.join("llama.yaml"), "").unwrap();
+    eventually("the empty file is refused", async || {
+        standalone.report()?["refused"].as_str().filter(|why| why.contains("llama.yaml is empty")).map(|_| ())
+    })
+    .await;
+    assert_eq!(standalone.served(LLAMA).await.0, 200);
+    fs::write(files.join("llama.yaml"), whole).unwrap();
+    eventually("it is whole again", async || standalone.report()?["refused"].is_null().then_some(())).await;
+
+    // A pool of another name may have the picker's Service of the one that goes.
+    let named = "kind: InferencePool\nmetadata:\n  name: mistral\n";
+    edit(files, "mistral.yaml", named, &named.replace("name: mistral", "name: renamed"));
+    edit(files, "gateway-and-route.yaml", "name: mistral}", "name: renamed}");
+    eventually("the renamed pool serves", async || {
+        let report = standalone.report()?;
+        let routes = report["routes"]
+            .as_array()?
+            .iter()
+            .any(|route| route["answer"] == "InferencePool default/renamed");
+        (routes && report["refused"].is_null()).then_some(())
+    })
+    .await;
+    assert_eq!(standalone.served("mistral:latest").await.0, 200);
+}
+
+/// Annotations, matches and selectors are changed while clients ask: each takes effect, and no request fails.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn edits_take_effect_and_fail_no_request() {
+    let folder = copy("aigatewayroute");
+    let standalone = Arc::new(Standalone::start(&[folder.path()]).await);
+    let done = Arc::new(AtomicBool::new(false));
+    let clients = load(&standalone, &done);
     let becomes = async |model: &str, want: &str| {
         eventually(want, async || {
             let (status, by) = standalone.served(model).await;
@@ -260,6 +295,7 @@ async fn edits_take_effect_and_fail_no_request() {
     edit(files, "gateway-and-route.yaml", "value: [another]", "value: third");
     becomes("third", "envoy-ai-gateway-basic-testupstream-").await;
 
+    is_patient(&standalone, files).await;
     done.store(true, Relaxed);
     let statuses = clients.join_all().await.concat();
     assert!(statuses.len() > 20 && statuses.iter().all(|status| *status == 200), "{statuses:?}");

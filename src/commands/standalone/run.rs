@@ -71,7 +71,10 @@ pub async fn serve(args: RunArgs, mut serve: ServeArgs, types: &'static [PluginT
         ports.add(text).map_err(|why| anyhow::anyhow!("--port-map: {why}"))?;
     }
     serve.listeners.metrics_port = args.metrics_port;
-    let (given, files) = args.sources.files.into_iter().partition::<Vec<_>, _>(|path| path == Path::new("-"));
+    // A pipe can be read but once.
+    let is_pipe =
+        |path: &PathBuf| path == Path::new("-") || (path.exists() && !path.is_file() && !path.is_dir());
+    let (given, files) = args.sources.files.into_iter().partition::<Vec<_>, _>(is_pipe);
     let given = sources(&given).map_err(|trouble| anyhow::anyhow!("{}", trouble.join("\n")))?;
     let given = given.into_iter().map(|Source { name, text }| (name, text)).collect();
     let inputs = Inputs {

@@ -1,6 +1,6 @@
 //! The pools of the manifests, as this process serves them: [`FedPools`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::bail;
@@ -21,8 +21,9 @@ pub(super) struct FedPools {
 struct Pool {
     members: watch::Sender<Arc<PoolFile>>,
     config: Option<String>,
-    /// Authority and costs: another pool takes its place if they change.
-    fixed: (String, Vec<Cost>),
+    authority: String,
+    /// Another pool takes its place if they change.
+    costs: Vec<Cost>,
 }
 
 impl FedPools {
@@ -33,20 +34,29 @@ impl FedPools {
         topology: &Topology,
         placed: &Placed,
     ) -> anyhow::Result<()> {
+        // What passes from one pool to another is free before its new owner is there.
+        handle.assign(&self.authorities(topology))?;
+        let mut seen = BTreeSet::new();
         for plan in &topology.pools {
             let key = (plan.namespace.clone(), plan.name.clone());
+            if !seen.insert(key.clone()) {
+                // Its twin of the other API group is served.
+                continue;
+            }
             let members = Arc::new(placed.pools.get(&key).cloned().unwrap_or_default());
-            let fixed = (plan.authority.clone(), plan.costs.clone());
-            if self.pools.get(&key).is_some_and(|pool| pool.fixed != fixed) {
+            if self.pools.get(&key).is_some_and(|pool| pool.costs != plan.costs) {
                 handle.remove(&key.0, &key.1);
                 self.pools.remove(&key);
             }
             let Some(pool) = self.pools.get_mut(&key) else {
                 let (sender, receiver) = watch::channel(members);
                 handle.insert(setup(plan, receiver))?;
-                self.pools.insert(key, Pool { members: sender, config: plan.config.clone(), fixed });
+                let (config, authority, costs) =
+                    (plan.config.clone(), plan.authority.clone(), plan.costs.clone());
+                self.pools.insert(key, Pool { members: sender, config, authority, costs });
                 continue;
             };
+            pool.authority.clone_from(&plan.authority);
             if pool.config != plan.config {
                 if let Err(problems) = handle.reconfigure(&key.0, &key.1, plan.config.as_deref()) {
                     bail!("configuration of {}/{}: {}", key.0, key.1, problems.join("\n"));
@@ -60,6 +70,27 @@ impl FedPools {
             });
         }
         Ok(())
+    }
+
+    /// What pools are to be called: as the manifests say, and as before for the filters that drain.
+    fn authorities(&self, topology: &Topology) -> BTreeMap<String, Vec<String>> {
+        let wanted: BTreeSet<_> = topology.pools.iter().map(|plan| &plan.authority).collect();
+        let mut all: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for plan in &topology.pools {
+            let mut own = vec![plan.authority.clone()];
+            let before = self.pools.get(&(plan.namespace.clone(), plan.name.clone()));
+            own.extend(before.map(|pool| &pool.authority).filter(|it| !wanted.contains(it)).cloned());
+            all.entry(format!("{}/{}", plan.namespace, plan.name)).or_insert(own);
+        }
+        all
+    }
+
+    /// Whether one is gone.
+    pub(super) fn has_others(&self, topology: &Topology) -> bool {
+        let is_there = |(namespace, name): &(String, String)| {
+            topology.pools.iter().any(|plan| (&plan.namespace, &plan.name) == (namespace, name))
+        };
+        !self.pools.keys().all(is_there)
     }
 
     /// Removes those that are gone.

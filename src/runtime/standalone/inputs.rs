@@ -83,6 +83,9 @@ impl Inputs {
     ) -> anyhow::Result<Understood> {
         let source = |(name, text): &(String, String)| Source { name: name.clone(), text: text.clone() };
         let sources: Vec<_> = texts.sources.iter().map(source).collect();
+        if let Some((name, _)) = texts.sources.iter().find(|(_, text)| text.trim().is_empty()) {
+            bail!("{name} is empty; it may be about to be written");
+        }
         let mut checked = standalone::check(&sources, &self.namespace, types);
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         let at = now.as_secs().cast_signed();
@@ -92,6 +95,9 @@ impl Inputs {
         let told = report::lines(&mut checked.findings, &sources);
         if !is_fine {
             bail!("the manifests cannot be served\n{}", told.trim_end());
+        }
+        if checked.topology.gateways.iter().all(|gateway| gateway.listeners.is_empty()) {
+            bail!("the manifests have no Gateway with a listener that can be served\n{}", told.trim_end());
         }
         Ok(Understood { checked, listed: self.listed(texts)?, told, at })
     }

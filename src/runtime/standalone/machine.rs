@@ -1,6 +1,7 @@
 //! What runs beside Envoy: [`Machine`] takes what was read, and lets pools, simulated servers, limits and Envoy follow.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,13 +11,13 @@ use anyhow::{Context as _, bail};
 use epp_framework::plugin::PluginType;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::fed_pools::FedPools;
 use super::inputs::{Inputs, Texts, Understood};
 use super::sims::Sims;
 use super::status::Report;
-use super::{Setup, Supervised, read};
+use super::{Setup, Stop, Supervised, read};
 use crate::discovery::file::PoolFile;
 use crate::rate_limit;
 use crate::rate_limit::limiter::Limit;
@@ -33,14 +34,26 @@ use crate::standalone::topology::{Address, Topology};
 use crate::standalone::xds_folder::XdsFolder;
 use crate::standalone::{rates, report};
 
+/// Envoy's files, below the run folder.
+pub(super) const FILES: &str = "xds";
+
 /// How often inputs are looked at.
 const LOOK: Duration = Duration::from_millis(500);
 
 /// How often hosts of the oldest form of pools are looked up again.
 const RESOLVE: Duration = Duration::from_secs(30);
 
+/// How long a host's addresses may take.
+const LOOK_UP: Duration = Duration::from_secs(5);
+
+/// From a change that could not be put to use to the next try.
+const TRY_AGAIN: Duration = Duration::from_secs(5);
+
 /// How long what nobody needs any more is kept beyond the time that listeners and requests have.
 const KEEP: Duration = Duration::from_secs(5);
+
+/// Most limits, those that are about to go included.
+const MAX_LIMITS: usize = 100_000;
 
 /// How long Envoy may take to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -60,6 +73,29 @@ pub(super) struct Machine {
     resolved: BTreeMap<String, Vec<IpAddr>>,
     resolved_at: Instant,
     rendered: Option<Rendered>,
+    /// When what nobody needs any more is to go.
+    clear_at: Option<Instant>,
+}
+
+/// How far the inputs were followed.
+#[derive(Default)]
+struct Following {
+    /// What is served, or was refused.
+    texts: Texts,
+    /// What the last look saw.
+    seen: Texts,
+    refused: Option<String>,
+    unreadable: Option<String>,
+    /// When a change that could not be put to use is tried again.
+    again_at: Option<Instant>,
+    /// Whether Envoy has what it was told, since it was started last.
+    is_confirmed: bool,
+}
+
+impl Following {
+    fn wrong(&self) -> Option<&str> {
+        self.unreadable.as_deref().or(self.refused.as_deref())
+    }
 }
 
 /// What was read.
@@ -99,7 +135,7 @@ impl Machine {
             epp.watch("rate limits", async { serving.await.map_err(Into::into) });
             Address::Host(at.ip().to_string(), at.port())
         };
-        let xds = XdsFolder::new(folder.join("xds"));
+        let xds = XdsFolder::new(folder.join(FILES));
         Ok(Self {
             setup,
             folder,
@@ -113,6 +149,7 @@ impl Machine {
             resolved: BTreeMap::new(),
             resolved_at: Instant::now(),
             rendered: None,
+            clear_at: None,
         })
     }
 
@@ -186,7 +223,8 @@ impl Machine {
         let hosts = members::hosts(&self.taken.topology);
         self.resolved.retain(|host, _| hosts.contains(host));
         for host in hosts {
-            let found = tokio::net::lookup_host((host.as_str(), 0)).await;
+            let found = timeout(LOOK_UP, tokio::net::lookup_host((host.as_str(), 0))).await;
+            let found = found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
             match found.map(|found| found.map(|at| at.ip()).collect::<BTreeSet<_>>()) {
                 Ok(found) => drop(self.resolved.insert(host, found.into_iter().collect())),
                 Err(error) => tracing::warn!(host, %error, "a host is not found"),
@@ -203,7 +241,11 @@ impl Machine {
     /// Lets the pools be served, and rates be limited, as they are now. Pools that are gone are served on.
     fn serve(&mut self, placed: &Placed) -> anyhow::Result<()> {
         self.pools.serve(self.epp.pools(), &self.taken.topology, placed)?;
-        self.limits.send_replace(rates::service(&self.taken.topology).into());
+        // Those of before stay while Envoy may ask for them; of two for the same the first counts.
+        let mut limits = rates::service(&self.taken.topology);
+        limits.extend(self.limits.borrow().iter().cloned());
+        limits.truncate(MAX_LIMITS);
+        self.limits.send_replace(limits.into());
         Ok(())
     }
 
@@ -222,7 +264,7 @@ impl Machine {
             access_log: self.setup.access_log.clone(),
             trust_client_headers: self.setup.trust_client_headers,
             buffer_bytes: self.setup.buffer_bytes,
-            folder: self.folder.join("xds"),
+            folder: self.folder.join(FILES),
             authorities: self.setup.authorities.clone(),
             created: self.taken.at,
         };
@@ -237,65 +279,88 @@ impl Machine {
     pub(super) async fn follow(
         &mut self,
         supervised: &mut Supervised,
-        (inputs, mut texts, types): (Inputs, Texts, &'static [PluginType]),
-        stop: impl Future<Output = ()>,
+        (inputs, texts, types): (Inputs, Texts, &'static [PluginType]),
+        stop: &mut Stop,
     ) -> anyhow::Result<()> {
         let mut ticks = interval(LOOK);
-        let mut refused = None;
-        let mut stop = std::pin::pin!(stop);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut following = Following { seen: texts.clone(), texts, ..Following::default() };
         loop {
-            let due = self.xds.due();
             tokio::select! {
-                () = &mut stop => return Ok(()),
+                () = stop.asked() => return Ok(()),
                 Some(ended) = supervised.task.join_next() => {
                     let ended = ended.context("the supervisor of Envoy")?;
                     return Err(ended.err().map_or_else(|| anyhow::anyhow!("Envoy ended"), Into::into));
                 }
                 error = self.epp.failed() => return Err(error),
-                _ = supervised.status.changed() => {}
-                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                    self.clear(supervised).await;
-                    continue;
-                }
-                _ = ticks.tick() => {
-                    let new = match read(&inputs).await {
-                        Ok(new) => new,
-                        Err(error) => {
-                            tell_once(&mut refused, format!("{error:#}"));
-                            continue;
-                        }
-                    };
-                    let is_stale = !self.resolved.is_empty() && self.resolved_at.elapsed() > RESOLVE;
-                    if new == texts && !is_stale {
-                        continue;
-                    }
-                    if is_stale {
-                        self.resolve().await;
-                    }
-                    let changed = if new == texts {
-                        self.apply(supervised).await
-                    } else {
-                        texts = new;
-                        self.change(&inputs, &texts, types, supervised).await
-                    };
-                    match changed {
-                        Ok(()) => refused = None,
-                        Err(error) => tell_once(&mut refused, format!("{error:#}")),
-                    }
+                _ = supervised.status.changed() => following.is_confirmed = false,
+                _ = ticks.tick() => {}
+            }
+            // What Envoy cannot be told now is told when it is there again.
+            let status = supervised.status.borrow_and_update().clone();
+            if status.state == State::Ready {
+                tokio::select! {
+                    () = stop.asked() => return Ok(()),
+                    () = self.look(&inputs, types, &mut following, supervised) => {}
                 }
             }
-            self.report(&supervised.status.borrow(), refused.as_deref());
+            self.report(&status, following.wrong());
         }
     }
 
-    async fn change(
+    /// Looks at everything that may have changed.
+    async fn look(
         &mut self,
         inputs: &Inputs,
-        texts: &Texts,
         types: &'static [PluginType],
+        following: &mut Following,
         supervised: &Supervised,
-    ) -> anyhow::Result<()> {
-        let understood = inputs.understand(texts, types)?;
+    ) {
+        if !std::mem::replace(&mut following.is_confirmed, true)
+            && let Err(error) = self.xds.confirm_start(&supervised.handle).await
+        {
+            tell_once(&mut following.refused, format!("{error:#}"));
+        }
+        if self.clear_at.is_some_and(|at| at <= Instant::now()) {
+            self.clear(supervised).await;
+        }
+        let new = match read(inputs).await {
+            Ok(new) => new,
+            Err(error) => return tell_once(&mut following.unreadable, format!("{error:#}")),
+        };
+        following.unreadable = None;
+        // Whoever writes a file may not be done with it: what two looks saw counts.
+        if new != following.seen {
+            following.seen = new;
+            return;
+        }
+        let is_due = following.again_at.is_some_and(|at| at <= Instant::now());
+        let changed = if new != following.texts || is_due {
+            following.texts = new;
+            following.again_at = None;
+            match inputs.understand(&following.texts, types) {
+                Ok(understood) => {
+                    let changed = self.change(understood, supervised).await;
+                    following.again_at = changed.is_err().then(|| Instant::now() + TRY_AGAIN);
+                    changed
+                }
+                Err(error) => Err(error),
+            }
+        } else if !members::hosts(&self.taken.topology).is_empty() && self.resolved_at.elapsed() > RESOLVE {
+            self.resolve().await;
+            return self.apply(supervised).await.unwrap_or_else(|error| {
+                tell_once(&mut following.refused, format!("{error:#}"));
+            });
+        } else {
+            return;
+        };
+        match changed {
+            Ok(()) => following.refused = None,
+            Err(error) => tell_once(&mut following.refused, format!("{error:#}")),
+        }
+    }
+
+    async fn change(&mut self, understood: Understood, supervised: &Supervised) -> anyhow::Result<()> {
         understood.tell();
         let before = std::mem::take(&mut self.taken);
         let taken = self.take(understood).await;
@@ -330,11 +395,18 @@ impl Machine {
             tracing::warn!(file, "Envoy did not say yet that it follows");
         }
         self.rendered = Some(rendered);
+        let has_others = self.xds.due().is_some()
+            || self.sims.has_others(&self.taken.wanted)
+            || self.pools.has_others(&self.taken.topology);
+        // Not put off by the changes that follow.
+        self.clear_at = self.clear_at.or_else(|| has_others.then(|| Instant::now() + grace));
         Ok(())
     }
 
     /// Ends what nobody needs any more.
     async fn clear(&mut self, supervised: &Supervised) {
+        self.clear_at = None;
+        self.limits.send_replace(rates::service(&self.taken.topology).into());
         if let Err(error) = self.xds.clear(&supervised.handle).await {
             tracing::warn!(%error, "clearing what Envoy no longer needs");
         }
@@ -343,6 +415,11 @@ impl Machine {
         }
         self.sims.end_others(&self.taken.wanted);
         self.pools.remove_others(self.epp.pools(), &self.taken.topology);
+    }
+
+    /// Says that it ends, and takes away what holds keys.
+    pub(super) fn leave(&self) {
+        std::fs::remove_file(self.folder.join(super::status::FILE)).ok();
     }
 
     /// Says where everything is.

@@ -11,6 +11,8 @@ use crate::standalone::members::{Simulated, Workload};
 #[derive(Default)]
 pub(super) struct Sims {
     running: BTreeMap<(String, u16), (Workload, SimServer)>,
+    /// Those whose place another one took.
+    replaced: Vec<SimServer>,
 }
 
 impl Sims {
@@ -28,7 +30,8 @@ impl Sims {
                     let server = SimServer::start(config);
                     let server = server.await.with_context(|| format!("simulating {name}"))?;
                     tracing::info!(server = server.name(), address = %server.addr(), "simulating");
-                    self.running.insert(key.clone(), (workload.clone(), server));
+                    let before = self.running.insert(key.clone(), (workload.clone(), server));
+                    self.replaced.extend(before.map(|(_, server)| server));
                 }
                 if let Some((known, _)) = self.running.get_mut(&key) {
                     known.clone_from(workload);
@@ -51,8 +54,14 @@ impl Sims {
         wanted.map(server).collect()
     }
 
+    /// Whether there are such that nobody wants any more.
+    pub(super) fn has_others(&self, wanted: &BTreeMap<String, Workload>) -> bool {
+        !self.replaced.is_empty() || !self.running.keys().all(|key| is_wanted(key, wanted))
+    }
+
     /// Ends those that nobody wants any more.
     pub(super) fn end_others(&mut self, wanted: &BTreeMap<String, Workload>) {
+        self.replaced.clear();
         self.running.retain(|key, _| is_wanted(key, wanted));
     }
 }

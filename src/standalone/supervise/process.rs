@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 
 use super::words::{Line, Lines, Weight, Words};
@@ -35,13 +35,6 @@ pub(super) struct Process {
     readers: JoinSet<()>,
 }
 
-/// Which of its outputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    Out,
-    Err,
-}
-
 impl Process {
     /// Starts a program in a process group of its own; what it prints is logged, and what it complains of is kept.
     pub(super) fn spawn(program: &Path, arguments: &[OsString], words: &Arc<Words>) -> io::Result<Self> {
@@ -57,10 +50,10 @@ impl Process {
         words.begin();
         let mut readers = JoinSet::new();
         if let Some(out) = child.stdout.take() {
-            readers.spawn(read(out, Output::Out, Arc::clone(words)));
+            readers.spawn(pass_on(out));
         }
         if let Some(err) = child.stderr.take() {
-            readers.spawn(read(err, Output::Err, Arc::clone(words)));
+            readers.spawn(read(err, Arc::clone(words)));
         }
         Ok(Self { leash: child.stdin.take(), child, readers })
     }
@@ -97,21 +90,25 @@ fn spawn(command: &mut Command, arguments: &[OsString], stdin: Stdio) -> io::Res
     command.process_group(0).kill_on_drop(true).spawn()
 }
 
-async fn read(mut pipe: impl AsyncRead + Unpin, output: Output, words: Arc<Words>) {
-    let (mut lines, mut buffer) = (Lines::default(), vec![0; 16 << 10]);
+/// Access logs, which may go to its standard output, go to ours as they are.
+async fn pass_on(mut pipe: impl AsyncRead + Unpin) {
+    let mut buffer = vec![0; 16 << 10];
     while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
-        lines.push(&buffer[..n], |line| hear(line, output, &words));
+        let bytes = buffer[..n].to_vec();
+        // Whoever reads ours may be slow. Where it is closed, Envoy must not be held up.
+        let _ = spawn_blocking(move || stdout::write(&bytes)).await;
     }
-    lines.end(|line| hear(line, output, &words));
 }
 
-/// Access logs, which may go to its standard output, are no last words: they go to ours as they are.
-fn hear(line: &str, output: Output, words: &Words) {
-    if output == Output::Out {
-        // Whoever does not want it closed it.
-        let _ = stdout::print(&format!("{line}\n"));
-        return;
+async fn read(mut pipe: impl AsyncRead + Unpin, words: Arc<Words>) {
+    let (mut lines, mut buffer) = (Lines::default(), vec![0; 16 << 10]);
+    while let Ok(n @ 1..) = pipe.read(&mut buffer).await {
+        lines.push(&buffer[..n], |line| hear(line, &words));
     }
+    lines.end(|line| hear(line, &words));
+}
+
+fn hear(line: &str, words: &Words) {
     words.heard(line);
     let Line { weight, component, said } = Line::read(line);
     match weight {

@@ -50,7 +50,7 @@ async fn files_are_replaced_and_not_rewritten() {
     assert_eq!(xds.fill(files.clone()).await.unwrap().written.len(), 3);
     let first = lying(&root);
     assert_eq!(first.keys().collect::<Vec<_>>(), ["lds.yaml", "rds/default~gw.yaml", "sds/cert.yaml"]);
-    assert_eq!((first["lds.yaml"].2, first["sds/cert.yaml"].2), (0o644, 0o600));
+    assert_eq!((first["lds.yaml"].2, first["sds/cert.yaml"].2), (0o600, 0o600));
 
     // X10, by this process and by another one.
     assert_eq!(xds.fill(files.clone()).await.unwrap(), Applied::default());
